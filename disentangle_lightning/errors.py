@@ -1,0 +1,8 @@
+"""The one exception that means "your input, not our bug"."""
+
+
+class UserError(Exception):
+    """Bad input. The message is one sentence that names the file, field or flag, and what to do about it.
+
+    The command line prints the sentence and exits with status 2; a stack trace is kept for real bugs.
+    """
