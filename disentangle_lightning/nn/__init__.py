@@ -1,0 +1,1 @@
+"""The neural parts in plain torch, on packed frames: mixing, bottleneck, pooling, CTC, beta schedules."""
