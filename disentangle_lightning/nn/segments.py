@@ -41,7 +41,7 @@ class Segments:
             total: their sum.
             max_length: their maximum, or anything longer.
 
-        `total` and `max_length` must be true: a check here would stop the host until the device has caught up.
+        `total` and `max_length` must be true: a check here would make the host wait for the device.
         """
         lengths = lengths.long()
         index = torch.repeat_interleave(lengths, output_size=total)
