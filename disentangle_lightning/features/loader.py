@@ -1,0 +1,139 @@
+"""The loader: hands out the batches of the plan, and resumes in the middle of an epoch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch.distributed as dist
+from torch.utils.data import DataLoader, Sampler
+
+from disentangle_lightning.errors import UserError
+from disentangle_lightning.features.batch import FrameBatch
+from disentangle_lightning.features.dataset import FrameDataset
+from disentangle_lightning.features.plan import plan_batches
+
+
+class PlanSampler(Sampler[list[int]]):
+    """This process's batches of the plan, as lists of places in the data set.
+
+    Rank and world size are asked of torch.distributed when iteration begins, for only then are they settled.
+
+    Attributes:
+        epoch: the epoch dealt next; Lightning sets it through `set_epoch`.
+        skip: how many batches of that epoch to leave out, for they were delivered before.
+    """
+
+    def __init__(
+        self,
+        lengths: npt.NDArray[np.int64],
+        max_frames: int,
+        max_utterances: int | None = None,
+        shuffle: bool = True,
+        seed: int = 0,
+    ) -> None:
+        self.lengths = lengths
+        self.max_frames = max_frames
+        self.max_utterances = max_utterances
+        self.shuffle = shuffle
+        self.seed = seed
+        self.epoch = 0
+        self.skip = 0
+        self._plan: list[list[list[int]]] = []
+        self._planned: tuple[int, int] | None = None
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self._batches()[self.skip :])
+
+    def __len__(self) -> int:
+        """Batches of an epoch in each process: the same in all of them, in every epoch."""
+        return len(self._batches())
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """Everything but the epoch that decides the plan."""
+        return {
+            "world_size": _world()[1],
+            "seed": self.seed,
+            "max_frames": self.max_frames,
+            "max_utterances": self.max_utterances,
+            "utterances": hashlib.sha256(self.lengths.tobytes()).hexdigest(),
+        }
+
+    def _batches(self) -> list[list[int]]:
+        rank, world_size = _world()
+        if self._planned != (self.epoch, world_size):
+            self._plan = plan_batches(
+                self.lengths,
+                self.max_frames,
+                self.seed,
+                self.epoch,
+                world_size,
+                self.max_utterances,
+                self.shuffle,
+            )
+            self._planned = (self.epoch, world_size)
+        return self._plan[rank]
+
+
+def _world() -> tuple[int, int]:
+    """This process's rank, and how many there are."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1
+
+
+class FrameLoader(DataLoader[FrameBatch]):
+    """A DataLoader whose every index is a whole batch.
+
+    A batch counts as delivered when the training loop gets it, not when a worker has read it ahead.
+
+    Args:
+        dataset: the utterances.
+        sampler: their plan.
+        options: any other option of DataLoader, such as `num_workers`.
+    """
+
+    def __init__(self, dataset: FrameDataset, sampler: PlanSampler, **options: Any) -> None:
+        super().__init__(dataset, sampler=sampler, batch_size=None, **options)
+        self._plan = sampler
+        self._epoch = 0
+        self._delivered = 0
+        self._resumes = False
+
+    def __iter__(self) -> Iterator[FrameBatch]:  # type: ignore[override]
+        # A generator, so that nothing is planned before the first batch is asked for: Lightning makes the
+        # iterator of the first epoch before it calls set_epoch.
+        if not (self._resumes and self._epoch == self._plan.epoch):
+            self._epoch, self._delivered = self._plan.epoch, 0
+        self._resumes = False
+        self._plan.skip = self._delivered
+        for batch in super().__iter__():
+            self._delivered += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """How far the loader is: the epoch, the batches delivered in it, and what decides the plan."""
+        return {"epoch": self._epoch, "delivered": self._delivered, "plan": self._plan.fingerprint}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on after the batches that were delivered.
+
+        Raises:
+            UserError: the checkpoint was made under another plan.
+        """
+        for name, now in self._plan.fingerprint.items():
+            before = state["plan"].get(name)
+            if before != now:
+                raise UserError(
+                    f"the checkpoint stopped in the middle of a plan with {name} {before}, but this run has "
+                    f"{now}; resume with the same {name}, or start anew from the weights alone"
+                )
+        self._epoch, self._delivered = state["epoch"], state["delivered"]
+        self._resumes = True

@@ -1,0 +1,67 @@
+"""What is predicted from the frames: letters and label classes, checked before any training starts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from disentangle_lightning.corpus.manifest import Utterance
+from disentangle_lightning.corpus.tokenizer import ENGLISH_ALPHABET, CTCTokenizer
+from disentangle_lightning.errors import UserError
+
+TRAINING_SPLITS = ("train", "probe")
+"""Alphabet and classes come from both, so that stages and probes agree on every id."""
+
+
+def choose_alphabet(utterances: Sequence[Utterance]) -> str:
+    """The English alphabet if every letter of the training transcriptions is in it, else their characters.
+
+    A letter is what Unicode calls one. Digits and symbols alone do not make a text foreign: with the English
+    alphabet they are dropped, as `CTCTokenizer.normalize` says.
+    """
+    texts = [u.transcription for u in utterances if u.split in TRAINING_SPLITS and u.transcription]
+    english = CTCTokenizer()
+    if any(character.isalpha() for text in texts for character in english.unknown(text)):
+        return CTCTokenizer.from_transcriptions(texts).alphabet
+    return ENGLISH_ALPHABET
+
+
+def class_lists(
+    utterances: Sequence[Utterance], labels: Sequence[str], train_split: str
+) -> dict[str, list[str]]:
+    """The classes of each label over the training splits, sorted: {label: classes}.
+
+    Raises:
+        UserError: nobody has a label, the training split holds fewer than two of its classes, or `dev` or
+            `test` hold a class that training never sees.
+    """
+    return {name: _classes(utterances, name, train_split) for name in labels}
+
+
+def _classes(utterances: Sequence[Utterance], name: str, train_split: str) -> list[str]:
+    by_split: dict[str | None, set[str]] = {}
+    for utterance in utterances:
+        if (value := utterance.label(name)) is not None:
+            by_split.setdefault(utterance.split, set()).add(value)
+    if not by_split:
+        known = Counter(label for u in utterances for label in u.labels)
+        if any(u.speaker is not None for u in utterances):
+            known["speaker"] += 1
+        raise UserError(
+            f"no utterance has label '{name}'; the manifest has {', '.join(sorted(known)) or 'no labels'}"
+        )
+    trained = by_split.get(train_split, set())
+    if len(trained) < 2:
+        found = f"only class '{next(iter(trained))}'" if trained else "no class"
+        raise UserError(
+            f"label '{name}' has {found} in split '{train_split}'; a classifier needs two classes or more"
+        )
+    known_classes = set().union(*(by_split.get(split, set()) for split in TRAINING_SPLITS))
+    for split in ("dev", "test"):
+        unseen = sorted(by_split.get(split, set()) - known_classes)
+        if unseen:
+            raise UserError(
+                f"label '{name}' has classes in split '{split}' that no training split has: "
+                f"{', '.join(unseen)}; move some of their utterances to training, or take them out"
+            )
+    return sorted(known_classes)
