@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,9 @@ from disentangle_lightning.errors import UserError
 
 SAMPLE_RATE = 16_000
 """Every upstream of this project takes 16 kHz."""
+
+_UNKNOWN_FRAMES = 2**63 - 1
+_STREAMED_BYTES = 0x7FFF_0000
 
 
 def load_utterance(utterance: Utterance) -> Tensor:
@@ -31,35 +35,47 @@ def load_audio(path: str | Path, start: float = 0.0, duration: float | None = No
         duration: how much to read, in seconds; None reads to the end.
 
     Raises:
-        UserError: the file is missing, is not audio, is truncated, has no samples in the stretch, or holds NaN
-            or infinite samples, or nothing but digital silence.
+        UserError: the file is missing, is not audio, is truncated, has no samples in the stretch, or holds
+            NaN or infinite samples, or nothing but digital silence.
     """
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f"audio file {path} does not exist")
-    try:
-        with soundfile.SoundFile(path) as file:
-            rate = file.samplerate
-            first = round(start * rate)
-            wanted = file.frames - first if duration is None else round(duration * rate)
-            if first >= file.frames or wanted <= 0:
-                raise UserError(
-                    f"audio file {path} has no samples from {start:g} s on: it lasts {file.frames / rate:g} s"
-                )
+    with _open(path) as file:
+        rate = file.samplerate
+        first = round(start * rate)
+        wanted = _announced_frames(file, path) - first if duration is None else round(duration * rate)
+        if first >= file.frames or wanted <= 0:
+            raise UserError(
+                f"audio file {path} has no samples from {start:g} s on: it lasts {file.frames / rate:g} s"
+            )
+        try:
             file.seek(first)
             samples = file.read(wanted, dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError as error:
-        raise UserError(f"audio file {path} cannot be decoded: {error.error_string.rstrip('.')}") from None
+        except soundfile.LibsndfileError as error:
+            raise UserError(f"audio file {path} cannot be decoded: {_reason(error)}") from None
     # A cut may overshoot the end by the rounding of its times, never by more.
     if len(samples) < wanted - rate // 20:
         raise UserError(
             f"audio file {path} is truncated: {wanted} samples were announced, {len(samples)} could be read"
         )
-    if not np.isfinite(samples).all():
+    # Mixed first: channels in opposite phase are silent only together.
+    mono = samples.mean(axis=1)
+    if not np.isfinite(mono).all():
         raise UserError(f"audio file {path} holds samples that are NaN or infinite")
-    if not samples.any():
+    if not mono.any():
         raise UserError(f"audio file {path} is silent: every sample is zero")
-    return resample(torch.from_numpy(samples.mean(axis=1)), rate)
+    return resample(torch.from_numpy(mono), rate)
+
+
+def utterance_seconds(utterance: Utterance) -> float:
+    """How long an utterance lasts; a file's header is read only where the utterance does not say.
+
+    Raises:
+        UserError: the header has to be read, and the file is missing or not audio.
+    """
+    if utterance.duration is not None:
+        return utterance.duration
+    with _open(utterance.audio) as file:
+        return max(0.0, float(file.frames / file.samplerate) - utterance.start)
 
 
 def resample(waveform: Tensor, rate: int) -> Tensor:
@@ -71,3 +87,44 @@ def resample(waveform: Tensor, rate: int) -> Tensor:
     common = math.gcd(rate, SAMPLE_RATE)
     resampled: Tensor = sinc_resample(waveform, rate // common, SAMPLE_RATE // common)
     return resampled
+
+
+def _open(path: Path) -> soundfile.SoundFile:
+    if not path.is_file():
+        raise UserError(f"audio file {path} does not exist")
+    if path.suffix.lower() == ".raw":
+        raise UserError(f"audio file {path} has no header, so its rate is unknown; convert it to WAV or FLAC")
+    try:
+        file = soundfile.SoundFile(path)
+    except soundfile.LibsndfileError as error:
+        raise UserError(f"audio file {path} cannot be decoded: {_reason(error)}") from None
+    if file.frames == _UNKNOWN_FRAMES:
+        raise UserError(
+            f"audio file {path} does not say how long it is; write it again, to a file and not a pipe"
+        )
+    return file
+
+
+def _announced_frames(file: soundfile.SoundFile, path: Path) -> int:
+    """The frames that the header announces.
+
+    libsndfile shortens a truncated WAV, AIFF, AU or OGG file to the frames that are there, and says so only
+    in its log. A size near the field's limit is what a program writes that streams and cannot know the size.
+
+    Raises:
+        UserError: an OGG file stops before its last page; its header announces no length.
+    """
+    log = file.extra_info
+    if re.search(r"(?i)Ogg *: .*(end-of-stream|junk after the last page)", log):
+        raise UserError(f"audio file {path} is truncated: its last page is missing or incomplete")
+    shortfall = re.search(r"(?m)^ *(?:data|SSND|Data Size) *: (\d+) \(should be (\d+)\)", log)
+    if shortfall is None:
+        return int(file.frames)
+    announced, there = map(int, shortfall.groups())
+    if announced >= _STREAMED_BYTES:
+        return int(file.frames)
+    return round(int(file.frames) * announced / max(there, 1))
+
+
+def _reason(error: soundfile.LibsndfileError) -> str:
+    return str(error.error_string.removeprefix("Error : ").rstrip("."))
