@@ -5,6 +5,7 @@ from __future__ import annotations
 import _ctypes
 import ctypes
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import espeakng_loader
@@ -50,8 +51,13 @@ def synthesize(text: str, voice: str, prosody: Prosody) -> NDArray[np.int16]:
     Raises:
         ValueError: espeak-ng does not know the voice.
     """
+    # espeak-ng speaks an unknown variant in the language's default voice, without a word about it.
+    _, _, variant = voice.partition("+")
+    if variant and not (Path(espeakng_loader.get_data_path()) / "voices" / "!v" / variant).is_file():
+        raise ValueError(f"espeak-ng has no voice variant '{variant}'")
     # espeak-ng keeps oscillator phases, flutter and noise in static variables that no call resets, so that a
-    # sentence would sound a little different after every other one. Unloading the library resets them all (7 ms).
+    # sentence would sound a little different after every other one. Unloading the library resets them
+    # all (7 ms).
     library = ctypes.CDLL(espeakng_loader.get_library_path())
     chunks: list[NDArray[np.int16]] = []
 
