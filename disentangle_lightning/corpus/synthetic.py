@@ -37,8 +37,8 @@ STYLES = {
     "sad": Prosody(rate=140, volume=60, pitch=35, range=20),
     "angry": Prosody(rate=210, volume=180, pitch=45, range=80),
 }
-"""Speaking styles as prosody: the directions of change are those that emotional speech shows; no claim is made
-that a listener would name the emotion."""
+"""Speaking styles as prosody: the directions of change are those that emotional speech shows; no claim is
+made that a listener would name the emotion."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,14 @@ class _Clip:
 
 
 class SyntheticSpeech:
-    """A corpus reader that first speaks its corpus: every sentence by every speaker in `styles_per_sentence` styles.
+    """A corpus reader that first speaks its corpus: every sentence by every speaker in `styles_per_sentence`
+    styles.
 
     With four styles per sentence the three factors are fully crossed. With fewer, the styles rotate (a Latin
     square), so that every pair of factors stays fully crossed while the corpus shrinks.
 
-    Audio is 16 kHz FLAC under `folder`, made once and bit-identical on every run; a clip that is already there is
-    kept. Labels: speaker, gender, style, sentence.
+    Audio is 16 kHz FLAC under `folder`, made once and bit-identical on every run; a clip that is already
+    there is kept. Labels: speaker, gender, style, sentence.
 
     Args:
         folder: where the audio goes.
@@ -81,7 +82,9 @@ class SyntheticSpeech:
         if not 1 <= speakers <= len(SPEAKERS):
             raise UserError(f"speakers is {speakers}; the synthetic corpus has 1 to {len(SPEAKERS)} voices")
         if not 1 <= styles_per_sentence <= len(STYLES):
-            raise UserError(f"styles_per_sentence is {styles_per_sentence}; there are 1 to {len(STYLES)} styles")
+            raise UserError(
+                f"styles_per_sentence is {styles_per_sentence}; there are 1 to {len(STYLES)} styles"
+            )
         if sentences < 1:
             raise UserError(f"sentences is {sentences}; at least one is needed")
         self.folder = Path(folder)
@@ -123,15 +126,18 @@ class SyntheticSpeech:
             "engine": Path(espeakng_loader.get_library_path()).stat().st_size,
         }
         file = self.folder / "recipe.json"
+        content = json.dumps(recipe, indent=1).encode()
         if file.exists():
-            if json.loads(file.read_text()) != recipe:
+            if file.read_bytes() != content:
                 raise UserError(
                     f"{self.folder} holds synthetic speech made with other settings or another espeak-ng; "
                     "name another folder or delete this one"
                 )
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(recipe, indent=1))
+        temporary = file.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_bytes(content)
+        temporary.replace(file)
 
 
 def speak(text: str, voice: str, prosody: Prosody) -> torch.Tensor:
@@ -144,7 +150,7 @@ def _speak(clip: _Clip) -> None:
     torch.set_num_threads(1)
     path = Path(clip.path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")  # two runs may fill one folder
     waveform = speak(clip.text, clip.speaker, STYLES[clip.style]).numpy()
     soundfile.write(temporary, waveform, SAMPLE_RATE, format="FLAC")
     temporary.replace(path)
