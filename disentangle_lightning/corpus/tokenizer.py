@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
+
+from disentangle_lightning.errors import UserError
 
 ENGLISH_ALPHABET = "'ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 PUNCTUATION = ',?.!-;:"'
@@ -26,8 +30,12 @@ class CTCTokenizer:
     """
 
     def __init__(self, alphabet: str = ENGLISH_ALPHABET) -> None:
-        if len(set(alphabet)) != len(alphabet) or WORD_DELIMITER in alphabet or " " in alphabet:
-            raise ValueError(f"alphabet {alphabet!r} repeats a letter or holds a space or '{WORD_DELIMITER}'")
+        for letter in alphabet:
+            if letter == WORD_DELIMITER or fold_text(letter) != letter or alphabet.count(letter) > 1:
+                raise UserError(
+                    f"alphabet {alphabet!r}: {letter!r} occurs twice, or can never occur in a transcription; "
+                    "an alphabet has upper-case letters, once each, without space, punctuation and '|'"
+                )
         self.alphabet = alphabet
         self.tokens = ["<blank>", WORD_DELIMITER, *alphabet]
         self._ids = {token: i for i, token in enumerate(self.tokens)}
@@ -38,7 +46,7 @@ class CTCTokenizer:
     @classmethod
     def from_transcriptions(cls, transcriptions: Iterable[str]) -> CTCTokenizer:
         """An alphabet of every letter that occurs, sorted: for languages other than English."""
-        letters = {c for text in transcriptions for c in _prepare(text) if c != " "}
+        letters = {c for text in transcriptions for c in fold_text(text) if c != " "}
         return cls("".join(sorted(letters - {WORD_DELIMITER})))
 
     def normalize(self, text: str) -> str:
@@ -46,12 +54,12 @@ class CTCTokenizer:
 
         What is dropped is reported by `unknown`; an empty result means that nothing can be said.
         """
-        kept = "".join(c for c in _prepare(text) if c == " " or c in self._ids)
+        kept = "".join(c for c in fold_text(text) if c == " " or c in self.alphabet)
         return " ".join(kept.split())
 
     def unknown(self, text: str) -> Counter[str]:
         """The characters that `normalize` drops from a text, apart from punctuation, with their counts."""
-        return Counter(c for c in _prepare(text) if c != " " and c not in self._ids)
+        return Counter(c for c in fold_text(text) if c != " " and c not in self.alphabet)
 
     def encode(self, text: str) -> list[int]:
         """The ids of a transcription, normalised first."""
@@ -65,9 +73,11 @@ class CTCTokenizer:
 
 def frames_needed(ids: Sequence[int]) -> int:
     """The fewest frames in which CTC can emit `ids`: one each, and a blank between equal neighbours."""
-    return len(ids) + sum(a == b for a, b in zip(ids, ids[1:], strict=False))
+    return len(ids) + sum(a == b for a, b in itertools.pairwise(ids))
 
 
-def _prepare(text: str) -> str:
-    table = str.maketrans({c: None for c in PUNCTUATION} | {"’": "'"})
-    return " ".join(text.translate(table).upper().split())
+def fold_text(text: str) -> str:
+    """What two transcriptions of the same words share: upper case, composed letters (NFC), no punctuation,
+    single spaces; in any language."""
+    table = str.maketrans(dict.fromkeys(PUNCTUATION) | {"\N{RIGHT SINGLE QUOTATION MARK}": "'"})
+    return " ".join(unicodedata.normalize("NFC", text.translate(table).upper()).split())
