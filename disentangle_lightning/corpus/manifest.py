@@ -43,6 +43,12 @@ class Utterance:
     split: str | None = None
     labels: dict[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        for name in self.labels.keys() & set(_FIELDS):
+            raise UserError(
+                f"utterance '{self.id}': a label cannot be called '{name}', a field of the manifest"
+            )
+
     def label(self, name: str) -> str | None:
         """The value of a label, or None where it is missing; `speaker` is a label like any other."""
         return self.speaker if name == "speaker" else self.labels.get(name)
@@ -69,25 +75,29 @@ def read_manifest(path: str | Path) -> list[Utterance]:
 
     Raises:
         UserError: the file is missing or empty, or a line is not JSON, lacks `id` or `audio`, repeats an id,
-            has an empty transcription, an unknown split, or a label that is neither text, whole number nor flag.
+            has an empty transcription, an unknown split, a negative start, a duration that is not above zero,
+            or a label that is neither text, whole number nor flag.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"manifest {path} does not exist; make it with a corpus reader or name another file")
     utterances: list[Utterance] = []
     seen: dict[str, int] = {}
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            utterance = _parse_line(line, f"{path}, line {number}", path.parent)
-            if utterance.id in seen:
-                raise UserError(
-                    f"{path}, line {number}: id '{utterance.id}' was already used on line {seen[utterance.id]}; "
-                    "ids must be unique"
-                )
-            seen[utterance.id] = number
-            utterances.append(utterance)
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError:
+        raise UserError(f"manifest {path} is not UTF-8 text") from None
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        utterance = _parse_line(line, f"{path}, line {number}", path.parent)
+        if utterance.id in seen:
+            raise UserError(
+                f"{path}, line {number}: id '{utterance.id}' was already used on line {seen[utterance.id]}; "
+                "ids must be unique"
+            )
+        seen[utterance.id] = number
+        utterances.append(utterance)
     if not utterances:
         raise UserError(f"manifest {path} has no utterances")
     return utterances
@@ -104,7 +114,7 @@ def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
 
 
 def audio_hash(utterances: Sequence[Utterance], relative_to: Path) -> str:
-    """SHA-256 of what decides the features: ids, files and cuts, in order. Labels and splits may change freely."""
+    """SHA-256 of what decides the features: ids, files and cuts, in order; not labels and splits."""
     digest = hashlib.sha256()
     for u in utterances:
         audio = Path(os.path.relpath(u.audio, relative_to)).as_posix()
@@ -130,13 +140,16 @@ def _parse_line(line: str, where: str, folder: Path) -> Utterance:
     if split is not None and split not in SPLITS:
         raise UserError(f"{where}: field 'split' is '{split}'; expected one of {', '.join(SPLITS)}")
     speaker = record.get("speaker")
+    duration = None if record.get("duration") is None else _seconds(record["duration"], "duration", where)
+    if duration == 0:
+        raise UserError(f"{where}: field 'duration' is zero; leave it out to read to the end of the file")
     return Utterance(
         id=record["id"],
         audio=Path(os.path.normpath(folder.absolute() / record["audio"])),
         start=_seconds(record.get("start", 0.0), "start", where),
-        duration=None if record.get("duration") is None else _seconds(record["duration"], "duration", where),
+        duration=duration,
         transcription=transcription,
-        speaker=None if speaker is None else str(speaker),
+        speaker=None if speaker is None else _label(speaker, "speaker", where),
         split=split,
         labels={k: _label(v, k, where) for k, v in record.items() if k not in _FIELDS and v is not None},
     )
