@@ -9,8 +9,9 @@ from typing import Literal
 _WORDS: dict[str, tuple[str, ...]] = {
     "DET": ("the", "some", "my", "your", "this", "that", "every", "one", "our", "their"),
     "ADJ": (
-        "red", "small", "old", "quiet", "heavy", "green", "early", "warm", "empty", "bright", "young", "broken",
-        "gentle", "wooden", "strange", "yellow", "simple", "hungry", "lovely", "narrow", "golden", "frozen",
+        "red", "small", "old", "quiet", "heavy", "green", "early", "warm", "empty", "bright", "young",
+        "broken", "gentle", "wooden", "strange", "yellow", "simple", "hungry", "lovely", "narrow", "golden",
+        "frozen",
     ),
     "NOUN": (
         "dog", "window", "river", "teacher", "garden", "bottle", "farmer", "letter", "kitchen", "mountain",
@@ -24,7 +25,9 @@ _WORDS: dict[str, tuple[str, ...]] = {
     ),
     "GO": ("walked", "waited", "danced", "slept", "jumped", "worked", "stayed", "sang", "laughed", "turned"),
     "PREP": ("near", "behind", "under", "beside", "without", "inside", "past", "from", "above", "around"),
-    "ADV": ("slowly", "again", "today", "quickly", "often", "always", "never", "together", "alone", "tonight"),
+    "ADV": (
+        "slowly", "again", "today", "quickly", "often", "always", "never", "together", "alone", "tonight",
+    ),
     "NAME": ("Peter", "Susan", "Victor", "Helen", "Oscar", "Martha", "Felix", "Julia", "Boris", "Nancy"),
 }  # fmt: skip
 
@@ -43,9 +46,9 @@ Part = Literal["corpus", "encoder"]
 def make_sentences(count: int, seed: int = 0, part: Part = "corpus") -> list[str]:
     """`count` different sentences, the same for the same arguments.
 
-    Every sentence the grammar can make belongs to one of two parts by a hash of its text: `corpus` sentences make
-    the synthetic corpus, `encoder` sentences trained the embedded encoder. So no corpus, of any size or seed,
-    holds a sentence that the embedded encoder was trained on.
+    Every sentence the grammar can make belongs to one of two parts by a hash of its text: `corpus` sentences
+    make the synthetic corpus, `encoder` sentences trained the embedded encoder. So no corpus, of any size or
+    seed, holds a sentence that the embedded encoder was trained on.
     """
     generator = random.Random(seed)
     sentences: dict[str, None] = {}
