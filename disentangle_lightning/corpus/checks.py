@@ -1,0 +1,64 @@
+"""What a corpus holds, and what of it cannot be used."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from disentangle_lightning.corpus.audio import utterance_seconds
+from disentangle_lightning.corpus.manifest import SPLITS, Corpus, Skipped, Utterance
+from disentangle_lightning.corpus.tokenizer import CTCTokenizer
+
+
+def drop_unspeakable(
+    utterances: list[Utterance], tokenizer: CTCTokenizer
+) -> tuple[list[Utterance], list[Skipped]]:
+    """Leave out the transcriptions of which no letter is in the alphabet ("42", "???").
+
+    An utterance without transcription is kept: it can still be a Stage 2 or probe utterance.
+    """
+    kept: list[Utterance] = []
+    skipped: list[Skipped] = []
+    for u in utterances:
+        if u.transcription is not None and not tokenizer.normalize(u.transcription):
+            skipped.append(Skipped(u.id, f"transcription {u.transcription!r} has no letter of the alphabet"))
+        else:
+            kept.append(u)
+    return kept, skipped
+
+
+def describe(corpus: Corpus, tokenizer: CTCTokenizer) -> dict[str, Any]:
+    """A corpus in numbers, ready for `corpus.json`.
+
+    Returns:
+        splits: {split: {utterances, hours, speakers}}, in the order of `SPLITS`, without empty ones;
+        labels: {name: {class: utterances}}, `speaker` among them;
+        skipped: [{id, reason}];
+        unknown_characters: {character: count} of what transcriptions lose outside the alphabet, the most
+        frequent first.
+
+    Raises:
+        UserError: the length of an utterance must be read from its file, and the file is missing or not
+        audio.
+    """
+    splits: dict[str, Any] = {}
+    for split in SPLITS:
+        if members := [u for u in corpus.utterances if u.split == split]:
+            splits[split] = {
+                "utterances": len(members),
+                "hours": sum(map(utterance_seconds, members)) / 3600,
+                "speakers": len({u.speaker for u in members if u.speaker is not None}),
+            }
+    unknown: Counter[str] = Counter()
+    labels: dict[str, Counter[str]] = {}
+    for u in corpus.utterances:
+        unknown.update(tokenizer.unknown(u.transcription or ""))
+        for name in ("speaker", *u.labels):
+            if (value := u.label(name)) is not None:
+                labels.setdefault(name, Counter())[value] += 1
+    return {
+        "splits": splits,
+        "labels": {name: dict(sorted(labels[name].items())) for name in sorted(labels)},
+        "skipped": [{"id": s.id, "reason": s.reason} for s in corpus.skipped],
+        "unknown_characters": dict(sorted(unknown.items(), key=lambda item: (-item[1], item[0]))),
+    }
