@@ -125,3 +125,10 @@ def test_fewer_utterances_than_processes_are_repeated(utterances):
 
 def test_the_docstring_example():
     assert plan_batches([30, 10, 20, 40], 60, 0, 0, 2, shuffle=False) == [[[0, 1, 2]], [[3]]]
+
+
+def test_lengths_that_only_fit_together_when_sorted_still_give_the_same_count_in_every_epoch():
+    lengths = [50] * 100 + [51] * 100  # two of 50 fill a batch; 50 and 51 do not fit into one
+    plans = [plan_batches(lengths, 100, 0, epoch, 1)[0] for epoch in range(5)]
+    assert {len(plan) for plan in plans} == {math.ceil(1.02 * 150)}
+    assert len({str(plan) for plan in plans}) == 5
