@@ -44,9 +44,7 @@ def load_audio(path: str | Path, start: float = 0.0, duration: float | None = No
         first = round(start * rate)
         wanted = _announced_frames(file, path) - first if duration is None else round(duration * rate)
         if first >= file.frames or wanted <= 0:
-            raise UserError(
-                f"audio file {path} has no samples from {start:g} s on: it lasts {file.frames / rate:g} s"
-            )
+            raise UserError(f"audio file {path} has no samples from {start:g} s on: it lasts {file.frames / rate:g} s")
         try:
             file.seek(first)
             samples = file.read(wanted, dtype="float32", always_2d=True)
@@ -99,9 +97,7 @@ def _open(path: Path) -> soundfile.SoundFile:
     except soundfile.LibsndfileError as error:
         raise UserError(f"audio file {path} cannot be decoded: {_reason(error)}") from None
     if file.frames == _UNKNOWN_FRAMES:
-        raise UserError(
-            f"audio file {path} does not say how long it is; write it again, to a file and not a pipe"
-        )
+        raise UserError(f"audio file {path} does not say how long it is; write it again, to a file and not a pipe")
     return file
 
 

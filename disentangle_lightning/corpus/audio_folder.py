@@ -122,9 +122,7 @@ class AudioFolder:
             )
         for split, file in of_splits.items():
             if file is None:
-                raise UserError(
-                    f"sub-folder {split} has no {' or '.join(METADATA_FILES)}, while {found[0]} exists"
-                )
+                raise UserError(f"sub-folder {split} has no {' or '.join(METADATA_FILES)}, while {found[0]} exists")
         return found
 
 
@@ -145,9 +143,7 @@ def _read_rows(file: Path, root: Path) -> list[_Row]:
         raise UserError(f"{file} has no rows")
     for where, cells in records:
         if not cells.get("file_name"):
-            raise UserError(
-                f"{where}: column 'file_name' is missing or empty; found {', '.join(cells) or 'nothing'}"
-            )
+            raise UserError(f"{where}: column 'file_name' is missing or empty; found {', '.join(cells) or 'nothing'}")
     return [_Row(where, folder, cells) for where, cells in records]
 
 
@@ -159,9 +155,7 @@ def _read_csv(file: Path) -> list[tuple[str, dict[str, str]]]:
         try:
             header = [name.strip() for name in next(reader, [])]
             if "file_name" not in header:
-                raise UserError(
-                    f"{file} has no column 'file_name'; its columns are: {', '.join(header) or 'none'}"
-                )
+                raise UserError(f"{file} has no column 'file_name'; its columns are: {', '.join(header) or 'none'}")
             if twice := {name for name in header if name and header.count(name) > 1}:
                 raise UserError(f"{file} has two columns '{min(twice)}'")
             records = []
@@ -215,8 +209,6 @@ def _split(row: _Row, path: PurePosixPath) -> str | None:
     named = row.cells.get("split")
     if named:
         if named.lower() not in SPLIT_NAMES:
-            raise UserError(
-                f"{row.where}: split '{named}' is unknown; expected one of {', '.join(SPLIT_NAMES)}"
-            )
+            raise UserError(f"{row.where}: split '{named}' is unknown; expected one of {', '.join(SPLIT_NAMES)}")
         return SPLIT_NAMES[named.lower()]
     return SPLIT_NAMES.get(path.parts[0].lower()) if len(path.parts) > 1 else None

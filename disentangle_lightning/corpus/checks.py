@@ -10,9 +10,7 @@ from disentangle_lightning.corpus.manifest import SPLITS, Corpus, Skipped, Utter
 from disentangle_lightning.corpus.tokenizer import CTCTokenizer
 
 
-def drop_unspeakable(
-    utterances: list[Utterance], tokenizer: CTCTokenizer
-) -> tuple[list[Utterance], list[Skipped]]:
+def drop_unspeakable(utterances: list[Utterance], tokenizer: CTCTokenizer) -> tuple[list[Utterance], list[Skipped]]:
     """Leave out the transcriptions of which no letter is in the alphabet ("42", "???").
 
     An utterance without transcription is kept: it can still be a Stage 2 or probe utterance.

@@ -81,9 +81,7 @@ def synthesize(text: str, voice: str, prosody: Prosody) -> NDArray[np.int16]:
         ):
             library.espeak_SetParameter(parameter, value, 0)
         encoded = text.encode()
-        library.espeak_Synth(
-            encoded, len(encoded) + 1, 0, _POSITION_CHARACTER, 0, _CHARACTERS_UTF8, None, None
-        )
+        library.espeak_Synth(encoded, len(encoded) + 1, 0, _POSITION_CHARACTER, 0, _CHARACTERS_UTF8, None, None)
         library.espeak_Synchronize()
     finally:
         library.espeak_Terminate()

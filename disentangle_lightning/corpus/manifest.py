@@ -45,9 +45,7 @@ class Utterance:
 
     def __post_init__(self) -> None:
         for name in self.labels.keys() & set(_FIELDS):
-            raise UserError(
-                f"utterance '{self.id}': a label cannot be called '{name}', a field of the manifest"
-            )
+            raise UserError(f"utterance '{self.id}': a label cannot be called '{name}', a field of the manifest")
 
     def label(self, name: str) -> str | None:
         """The value of a label, or None where it is missing; `speaker` is a label like any other."""

@@ -54,9 +54,7 @@ def make_sentences(count: int, seed: int = 0, part: Part = "corpus") -> list[str
     sentences: dict[str, None] = {}
     while len(sentences) < count:
         template = _TEMPLATES[len(sentences) % len(_TEMPLATES)]
-        sentence = " ".join(
-            generator.choice(_WORDS[slot]) if slot in _WORDS else slot for slot in template.split()
-        )
+        sentence = " ".join(generator.choice(_WORDS[slot]) if slot in _WORDS else slot for slot in template.split())
         if (zlib.crc32(sentence.encode()) % 2 == 0) == (part == "corpus"):
             sentences[sentence] = None
     return list(sentences)

@@ -69,9 +69,7 @@ def assign_splits(
     for u in utterances:
         for name, key in keys.items():
             if not key(u):
-                raise UserError(
-                    f"disjoint '{disjoint}' needs the {name} of every utterance; '{u.id}' has none"
-                )
+                raise UserError(f"disjoint '{disjoint}' needs the {name} of every utterance; '{u.id}' has none")
     classes = sorted({c for u in utterances if (c := _class(u, stratify))})
     if stratify in keys:
         raise UserError(f"{stratify} cannot be stratified by and kept disjoint: each is on one side only")
@@ -83,9 +81,7 @@ def assign_splits(
     made = {side: fractions[side] for side in _HELD_OUT if side not in own and fractions[side] > 0}
     shares = {"train": 1 - sum(made.values())} | made
 
-    sides: dict[str, set[str]] = {
-        u.id: {_OWN_SIDE[u.split]} if u.split in _OWN_SIDE else set() for u in utterances
-    }
+    sides: dict[str, set[str]] = {u.id: {_OWN_SIDE[u.split]} if u.split in _OWN_SIDE else set() for u in utterances}
     for key in keys.values():
         side_of = _claimed(key, utterances)
         free = _free_groups(key, pool, sides, side_of)
@@ -196,9 +192,7 @@ def _check_complete(
     for split in needed:
         members = [u for u in utterances if u.split == split]
         if not members:
-            raise UserError(
-                f"split '{split}' is empty; raise its fraction, add data, or keep fewer things disjoint"
-            )
+            raise UserError(f"split '{split}' is empty; raise its fraction, add data, or keep fewer things disjoint")
         if lacking := set(classes) - {_class(u, stratify) for u in members}:
             raise UserError(
                 f"split '{split}' has no utterance with {stratify} '{min(lacking)}'; raise its fraction, add "
@@ -211,9 +205,7 @@ def _check_fractions(fractions: Mapping[str, float]) -> None:
         raise UserError(f"fractions name a split '{min(unknown)}'; expected {', '.join(SPLITS)}")
     if missing := {"train", "dev", "test"} - set(fractions):
         raise UserError(f"fractions lack '{min(missing)}'; train, dev and test are always needed")
-    if not all(0 <= f <= 1 for f in fractions.values()) or not math.isclose(
-        sum(fractions.values()), 1, abs_tol=1e-6
-    ):
+    if not all(0 <= f <= 1 for f in fractions.values()) or not math.isclose(sum(fractions.values()), 1, abs_tol=1e-6):
         raise UserError(f"fractions {dict(fractions)} must lie between 0 and 1 and sum to 1")
     if fractions["train"] == 0:
         raise UserError("the fraction of 'train' is 0; stages need something to train on")
@@ -228,9 +220,7 @@ def _keys(disjoint: Disjoint | None) -> dict[str, _Key]:
         "sentence": lambda u: fold_text(u.transcription or ""),
     }
     if unknown := set(disjoint.split("+")) - set(known):
-        raise UserError(
-            f"disjoint is '{min(unknown)}'; expected speaker, sentence, speaker+sentence or nothing"
-        )
+        raise UserError(f"disjoint is '{min(unknown)}'; expected speaker, sentence, speaker+sentence or nothing")
     return {name: key for name, key in known.items() if name in disjoint.split("+")}
 
 

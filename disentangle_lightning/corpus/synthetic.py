@@ -82,9 +82,7 @@ class SyntheticSpeech:
         if not 1 <= speakers <= len(SPEAKERS):
             raise UserError(f"speakers is {speakers}; the synthetic corpus has 1 to {len(SPEAKERS)} voices")
         if not 1 <= styles_per_sentence <= len(STYLES):
-            raise UserError(
-                f"styles_per_sentence is {styles_per_sentence}; there are 1 to {len(STYLES)} styles"
-            )
+            raise UserError(f"styles_per_sentence is {styles_per_sentence}; there are 1 to {len(STYLES)} styles")
         if sentences < 1:
             raise UserError(f"sentences is {sentences}; at least one is needed")
         self.folder = Path(folder)
@@ -112,7 +110,7 @@ class SyntheticSpeech:
         for s, text in enumerate(self._texts):
             for v, voice in enumerate(self._voices):
                 for k in range(self._styles_per_sentence):
-                    style = styles[(s + v + k) % len(styles)]
+                    style = styles[(s + v // 2 + k) % len(styles)]
                     id = f"s{s:04d}_{voice}_{style}"
                     path = self.folder / voice / f"{id}.flac"
                     clips.append(_Clip(id, text, voice, style, str(path)))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from lightning.pytorch import LightningDataModule
@@ -53,6 +54,7 @@ class FrameFeatureDataModule(LightningDataModule):
         num_layers, feature_dim: the size of a frame: [num_layers, feature_dim].
         alphabet: the letters of CTC.
         label_names: {label: its classes over `train` and `probe`, sorted}.
+        label_counts: {label: utterances of each of its classes in the training split}.
         feature_header: the store's header, with `layers` narrowed to those that are read.
         skipped: how many utterances of the manifest the store had to leave out.
 
@@ -79,9 +81,7 @@ class FrameFeatureDataModule(LightningDataModule):
         if train_split not in TRAINING_SPLITS:
             raise UserError(f"train_split is '{train_split}'; expected one of {', '.join(TRAINING_SPLITS)}")
         if max_frames < 1 or (max_utterances is not None and max_utterances < 1):
-            raise UserError(
-                f"max_frames is {max_frames} and max_utterances {max_utterances}; both must be positive"
-            )
+            raise UserError(f"max_frames is {max_frames} and max_utterances {max_utterances}; both must be positive")
         self._store = FeatureStore.open(store, verify)
         self._layers = self._store.layers if layers is None else list(layers)
         self._store.places(self._layers)
@@ -111,6 +111,25 @@ class FrameFeatureDataModule(LightningDataModule):
         self._num_workers = num_workers
         self._seed = seed
 
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """All that a model must know of its data, in plain types: what its checkpoint carries."""
+        return {
+            "num_layers": self.num_layers,
+            "feature_dim": self.feature_dim,
+            "alphabet": self.alphabet,
+            "label_names": self.label_names,
+            "feature_header": self.feature_header,
+        }
+
+    @property
+    def label_counts(self) -> dict[str, list[int]]:
+        examples = self._examples[self._train_split]
+        return {
+            name: np.bincount([e.labels[name] + 1 for e in examples], minlength=len(classes) + 1)[1:].tolist()
+            for name, classes in self.label_names.items()
+        }
+
     def train_dataloader(self) -> FrameLoader:
         return self._loader(self._train_split, shuffle=True)
 
@@ -123,9 +142,7 @@ class FrameFeatureDataModule(LightningDataModule):
     def predict_dataloader(self) -> FrameLoader:
         return self._loader("test", shuffle=False)
 
-    def transfer_batch_to_device(
-        self, batch: FrameBatch, device: torch.device, dataloader_idx: int
-    ) -> FrameBatch:
+    def transfer_batch_to_device(self, batch: FrameBatch, device: torch.device, dataloader_idx: int) -> FrameBatch:
         return batch.to(device, non_blocking=True)
 
     def _loader(self, split: str, shuffle: bool) -> FrameLoader:
@@ -149,14 +166,10 @@ class FrameFeatureDataModule(LightningDataModule):
                 self._source = MappedFrames(self._store, self._layers)
         return self._source
 
-    def _make_examples(
-        self, utterances: Sequence[Utterance], splits: Sequence[str]
-    ) -> dict[str, list[Example]]:
+    def _make_examples(self, utterances: Sequence[Utterance], splits: Sequence[str]) -> dict[str, list[Example]]:
         """The examples of each split, in the order in which they lie in the store."""
         index = {id: i for i, id in enumerate(self._store.ids)}
-        places = {
-            name: {value: i for i, value in enumerate(values)} for name, values in self.label_names.items()
-        }
+        places = {name: {value: i for i, value in enumerate(values)} for name, values in self.label_names.items()}
         tokenizer = CTCTokenizer(self.alphabet)
         examples: dict[str, list[Example]] = {split: [] for split in splits}
         for u in sorted(utterances, key=lambda u: index[u.id]):

@@ -1,0 +1,190 @@
+"""What the three LightningModules share: optimiser and schedules, checkpoints that say what they are, results."""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+from pathlib import Path
+from typing import Any, TypedDict, TypeVar
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import nn
+
+from disentangle_lightning.errors import UserError
+
+_FORMAT = "disentangle_lightning"
+"""The checkpoint entry that names the class: what tells our checkpoints from others and stages from each other."""
+
+
+class Inputs(TypedDict):
+    """What a data module says of its features and targets; plain types, so that it fits in any checkpoint.
+
+    num_layers and feature_dim are L and D of the features; alphabet is the CTC letters; label_names maps each
+    label to its classes in index order; feature_header is the header of the feature store.
+    """
+
+    num_layers: int
+    feature_dim: int
+    alphabet: str
+    label_names: dict[str, list[str]]
+    feature_header: dict[str, Any]
+
+
+class TaskModule(LightningModule):
+    """AdamW on what requires a gradient, learning rate and beta as functions of training progress.
+
+    Progress is computed from the epoch and the batch, never from a scheduler's own counter, so that a training
+    that was interrupted in the middle of an epoch goes on with exactly the rates it would have had.
+
+    Args:
+        learning_rate: the peak.
+        weight_decay: of AdamW.
+        warmup_fraction: the share of training over which the rate rises from zero; then it falls as a cosine.
+    """
+
+    def __init__(self, learning_rate: float, weight_decay: float, warmup_fraction: float) -> None:
+        super().__init__()
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.warmup_fraction = warmup_fraction
+
+    @property
+    def progress(self) -> float:
+        """How much of training is over, from 0 to 1, at the start of the current step."""
+        batches = self.trainer.num_training_batches
+        done = self.trainer.current_epoch + self._batch_index / batches
+        return min(1.0, done / (self.trainer.max_epochs or 1))
+
+    _batch_index = 0
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        parameters = [p for p in self.parameters() if p.requires_grad]
+        return torch.optim.AdamW(parameters, lr=self.learning_rate, weight_decay=self.weight_decay)
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        self._batch_index = batch_idx
+        rate = self.learning_rate * rate_factor(self.progress, self.warmup_fraction)
+        optimizer = self.optimizers()
+        for group in optimizer.param_groups:  # type: ignore[union-attr]
+            group["lr"] = rate
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint[_FORMAT] = type(self).__name__
+
+    def write_results(self, figures: dict[str, float], **files: Any) -> None:
+        """Write summary.json and `NAME.json` for each of `files` into the run directory, each atomically."""
+        if not self.trainer.is_global_zero:
+            return
+        folder = Path(self.trainer.default_root_dir)
+        for name, content in {**files, "summary": figures}.items():
+            write_json(folder / f"{name}.json", content)
+
+
+def init_arguments(local_variables: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of an __init__ that has set no other local variable yet: `init_arguments(locals())`."""
+    return {k: v for k, v in local_variables.items() if k not in ("self", "__class__")}
+
+
+def rate_factor(progress: float, warmup_fraction: float) -> float:
+    """Linear warm-up, then half a cosine down to zero; both ends in [0, 1].
+
+    >>> rate_factor(0.05, 0.1), rate_factor(0.1, 0.1)
+    (0.5, 1.0)
+    """
+    if progress < warmup_fraction:
+        return progress / warmup_fraction
+    return 0.5 * (1 + math.cos(math.pi * (progress - warmup_fraction) / (1 - warmup_fraction)))
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON atomically: readers see the old file or the whole new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+Task = TypeVar("Task", bound=TaskModule)
+Item = TypeVar("Item")
+
+
+def load_task(path: str | Path, kind: type[Task]) -> Task:
+    """A trained module from its checkpoint, on the CPU, in evaluation mode. Nothing in the file can run code.
+
+    Raises:
+        UserError: the file is missing, is no checkpoint, would run code when loaded, or is of another kind.
+    """
+    content = read_checkpoint(path)
+    found = content.get(_FORMAT)
+    if found is None:
+        raise UserError(f"checkpoint {path} was not written by disentangle_lightning")
+    if found != kind.__name__:
+        raise UserError(f"checkpoint {path} holds a {found}; a {kind.__name__} is needed here")
+    module = kind(**{k: v for k, v in content["hyper_parameters"].items() if not k.startswith("_")})
+    module.load_state_dict(content["state_dict"])
+    module.on_load_checkpoint(content)
+    return module.eval()
+
+
+def checkpoint_kind(path: str | Path) -> str | None:
+    """The class name a checkpoint was written by, or None where it is not one of ours."""
+    kind: str | None = read_checkpoint(path).get(_FORMAT)
+    return kind
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """The content of a checkpoint file, loaded without running any code that it may carry.
+
+    Raises:
+        UserError: the file is missing, damaged, or holds anything but tensors and plain types.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"checkpoint {path} does not exist")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise UserError(
+            f"checkpoint {path} is not a checkpoint, or holds objects that could run code when loaded; "
+            "it was not loaded"
+        ) from None
+    except (RuntimeError, EOFError, OSError) as error:
+        raise UserError(f"checkpoint {path} is damaged: {str(error).splitlines()[0]}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"checkpoint {path} holds a {type(content).__name__}, not a checkpoint")
+    return content
+
+
+def gather(items: list[Item]) -> list[Item]:
+    """The items of all processes, in the order of their ranks."""
+    if not torch.distributed.is_initialized():
+        return items
+    parts: list[list[Item]] = [[] for _ in range(torch.distributed.get_world_size())]
+    torch.distributed.all_gather_object(parts, items)
+    return [item for part in parts for item in part]
+
+
+def freeze(module: nn.Module) -> None:
+    """No gradients and evaluation mode: data-parallel training stops on parameters that take no part."""
+    module.requires_grad_(False)
+    module.eval()
+
+
+def check_same_features(inputs: Inputs, trained: Inputs, what: str) -> None:
+    """Refuse features of other weights, or of other layers, than a module was trained on.
+
+    Raises:
+        UserError: naming what differs and both values.
+    """
+    ours, theirs = inputs["feature_header"], trained["feature_header"]
+    for name in ("fingerprint", "window_seconds"):
+        if ours["encoder"].get(name) != theirs["encoder"].get(name):
+            raise UserError(
+                f"{what} was trained on features of encoder {theirs['encoder']['name']} "
+                f"({name} {theirs['encoder'].get(name)}); the store holds those of "
+                f"{ours['encoder']['name']} ({name} {ours['encoder'].get(name)})"
+            )
+    if ours["layers"] != theirs["layers"]:
+        raise UserError(f"{what} was trained on layers {theirs['layers']}; these features have layers {ours['layers']}")

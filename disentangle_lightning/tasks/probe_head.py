@@ -1,0 +1,164 @@
+"""One target of a probe: its own parameters, loss and best epoch."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchmetrics import MeanMetric, SumMetric
+from torchmetrics.classification import MulticlassAccuracy
+from torchmetrics.text import WordErrorRate
+
+from disentangle_lightning.corpus.tokenizer import CTCTokenizer
+from disentangle_lightning.features.batch import FrameBatch
+from disentangle_lightning.nn.ctc import ctc_losses
+from disentangle_lightning.nn.layer_mixer import LayerMixer, Mixing
+from disentangle_lightning.nn.pooling import AttentionPooling, QueryInit
+from disentangle_lightning.tasks.stage1 import transcript_pairs
+
+Head = Literal["linear", "mlp"]
+
+
+class ProbeHead(nn.Module):
+    """Reads one target from a representation; on hidden states it mixes the layers by itself.
+
+    The parameters are drawn from a generator seeded by (seed, target) alone, so that a head starts, and ends, with
+    the same weights whichever other targets are trained beside it.
+    """
+
+    def __init__(self, target: str, seed: int, num_layers: int | None, mixer: Mixing, layer: int | None) -> None:
+        super().__init__()
+        self.target = target
+        self._seed = zlib.crc32(f"{seed}/{target}".encode())
+        self.mixer = None if num_layers is None else LayerMixer(num_layers, mixer, layer)
+        self.best: dict[str, Tensor] = {}
+        """The weights of the best dev epoch so far."""
+        self.best_score = (float("-inf"), float("-inf"))
+
+    def read_out(self, head: Head, dim: int, outputs: int) -> nn.Module:
+        """The linear or MLP layer, drawn from this head's own seed."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self._seed)
+            if head == "linear":
+                return nn.Linear(dim, outputs)
+            return nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, outputs))
+
+    def mix(self, representation: Tensor) -> Tensor:
+        """[N, layers, D] hidden states to [N, D]; latents [N, d] as they are."""
+        return representation if self.mixer is None else self.mixer(representation)
+
+    def logits(self, representation: Tensor, batch: FrameBatch) -> Tensor:
+        """What the head says of a batch."""
+        raise NotImplementedError
+
+    def loss(self, logits: Tensor, batch: FrameBatch) -> Tensor:
+        """The mean loss over the utterances that have this target."""
+        raise NotImplementedError
+
+    def update(self, logits: Tensor, batch: FrameBatch) -> None:
+        """Add a dev batch to the score."""
+        raise NotImplementedError
+
+    def score(self) -> tuple[float, float]:
+        """Dev figures since the last call, larger is better: the metric, then minus the loss for ties."""
+        raise NotImplementedError
+
+    def keep_if_best(self) -> float:
+        """End a dev epoch: keep the weights if they are the best so far; returns the metric."""
+        score = self.score()
+        if score > self.best_score:
+            self.best_score = score
+            self.best = {name: value.detach().clone() for name, value in self.state_dict().items()}
+        return abs(score[0])
+
+    def restore_best(self) -> None:
+        """Go to the best dev epoch's weights."""
+        if self.best:
+            self.load_state_dict(self.best)
+
+
+class CTCHead(ProbeHead):
+    """Transcription: one layer per frame, the mean of CTC per letter as loss, dev WER as score."""
+
+    def __init__(
+        self,
+        seed: int,
+        dim: int,
+        tokenizer: CTCTokenizer,
+        head: Head,
+        num_layers: int | None,
+        mixer: Mixing,
+        layer: int | None,
+    ) -> None:
+        super().__init__("ctc", seed, num_layers, mixer, layer)
+        self.tokenizer = tokenizer
+        self.classifier = self.read_out(head, dim, len(tokenizer))
+        self.wer = WordErrorRate()
+        self.dev_nats = MeanMetric()
+
+    def logits(self, representation: Tensor, batch: FrameBatch) -> Tensor:
+        logits: Tensor = self.classifier(self.mix(representation))
+        return logits
+
+    def loss(self, logits: Tensor, batch: FrameBatch) -> Tensor:
+        nats, feasible = ctc_losses(logits, batch.segments, batch.targets, batch.target_lengths)
+        return (nats / batch.target_lengths.clamp(min=1)).sum() / feasible.sum().clamp(min=1)
+
+    def update(self, logits: Tensor, batch: FrameBatch) -> None:
+        pairs = transcript_pairs(batch, logits, self.tokenizer)
+        if pairs:
+            self.wer.update([p["hypothesis"] for p in pairs], [p["reference"] for p in pairs])
+            self.dev_nats.update(self.loss(logits, batch), weight=len(pairs))
+
+    def score(self) -> tuple[float, float]:
+        score = -float(self.wer.compute()), -float(self.dev_nats.compute())
+        self.wer.reset()
+        self.dev_nats.reset()
+        return score
+
+
+class ClassHead(ProbeHead):
+    """A label: attention pooling and one layer, cross-entropy as loss, dev accuracy as score."""
+
+    def __init__(
+        self,
+        label: str,
+        seed: int,
+        dim: int,
+        classes: int,
+        head: Head,
+        query_init: QueryInit,
+        scaled_attention: bool,
+        num_layers: int | None,
+        mixer: Mixing,
+        layer: int | None,
+    ) -> None:
+        super().__init__(label, seed, num_layers, mixer, layer)
+        self.pool = AttentionPooling(dim, query_init, scaled_attention)
+        self.classifier = self.read_out(head, dim, classes)
+        self.accuracy = MulticlassAccuracy(classes, average="micro", ignore_index=-1)
+        self.dev_nats = SumMetric()
+
+    def logits(self, representation: Tensor, batch: FrameBatch) -> Tensor:
+        pooled, _ = self.pool(self.mix(representation), batch.segments)
+        logits: Tensor = self.classifier(pooled)
+        return logits
+
+    def loss(self, logits: Tensor, batch: FrameBatch) -> Tensor:
+        targets = batch.labels[self.target]
+        nats = F.cross_entropy(logits.float(), targets, ignore_index=-1, reduction="sum")
+        return nats / (targets >= 0).sum().clamp(min=1)
+
+    def update(self, logits: Tensor, batch: FrameBatch) -> None:
+        targets = batch.labels[self.target]
+        self.accuracy.update(logits, targets)
+        self.dev_nats.update(F.cross_entropy(logits.float(), targets, ignore_index=-1, reduction="sum"))
+
+    def score(self) -> tuple[float, float]:
+        score = float(self.accuracy.compute()), -float(self.dev_nats.compute())
+        self.accuracy.reset()
+        self.dev_nats.reset()
+        return score

@@ -1,0 +1,248 @@
+"""`fit`, `validate`, `test` and `predict`: LightningCLI with one run directory per run."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jsonargparse
+import yaml
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+
+from disentangle_lightning.errors import UserError
+from disentangle_lightning.features.datamodule import FrameFeatureDataModule
+from disentangle_lightning.tasks.base import TaskModule, read_checkpoint
+from disentangle_lightning.tasks.predictions import PredictionWriter
+from disentangle_lightning.tasks.probe import Probe
+
+# Without this, `${beta}` keeps its first value after a later override, silently.
+jsonargparse.set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
+
+_LAST = "last.ckpt"
+_MAY_CHANGE = ("ckpt_path", "run_dir", "trainer.max_epochs", "trainer.logger", "weights_only", "verbose")
+"""Settings that a resumed run may change; every other one is part of what the run is."""
+
+
+def train(args: ArgsType = None) -> TrainingCLI:
+    """Run one of `fit`, `validate`, `test`, `predict` from command-line arguments; returns the finished CLI.
+
+    `fit` goes on from `checkpoints/last.ckpt` where its run directory has one, and ends with the test of the
+    checkpoint that was best on dev.
+
+    Raises:
+        UserError: a bad setting or file, or a run directory that holds another run.
+    """
+    with warnings.catch_warnings():
+        _ignore_known_warnings()
+        return TrainingCLI(
+            TaskModule,
+            FrameFeatureDataModule,
+            subclass_mode_model=True,
+            save_config_callback=_SaveConfig,
+            seed_everything_default=0,
+            trainer_defaults={
+                "use_distributed_sampler": False,  # the batch plan deals to processes
+                "gradient_clip_val": 1.0,
+                "num_sanity_val_steps": 0,  # dev scores would count an untrained model
+                "log_every_n_steps": 10,
+                "enable_model_summary": False,
+            },
+            parser_kwargs={"parser_mode": "omegaconf+"},
+            load_from_checkpoint_support=False,
+            args=args,
+        )
+
+
+class TrainingCLI(LightningCLI):
+    """What LightningCLI does, and: one `run_dir`, links from the data to the model, resuming, a final test."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument(
+            "--run_dir",
+            type=str,
+            default="runs/${oc.env:WANDB_RUN_ID,local}",
+            help="Where the run keeps its config, checkpoints, metrics.csv and results; one run, one directory.",
+        )
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.set_defaults({"checkpoint.save_last": True, "checkpoint.filename": "best"})
+        # Linked, not interpolated: an override of run_dir must reach each of these, or two runs share a folder.
+        parser.link_arguments("run_dir", "trainer.default_root_dir")
+        parser.link_arguments("run_dir", "checkpoint.dirpath", compute_fn=_checkpoint_dir)
+        parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+        parser.link_arguments("data.inputs", "model.init_args.inputs", apply_on="instantiate")
+
+    def _parse_ckpt_path(self) -> None:
+        """Nothing: a checkpoint's settings must agree with the given ones (`before_instantiate_classes`)."""
+
+    @property
+    def settings(self) -> Any:
+        """The settings of the subcommand that runs."""
+        return self.config[self.subcommand] if self.subcommand else self.config
+
+    def before_instantiate_classes(self) -> None:
+        settings = self.settings
+        self.run_dir = Path(settings.run_dir)
+        if self.subcommand == "fit":
+            _check_run_dir(self.run_dir, self.parser_of_fit().dump(settings, skip_link_targets=False))
+            last = self.run_dir / "checkpoints" / _LAST
+            if settings.ckpt_path is None and last.is_file():
+                rank_zero_info(f"{last} exists: going on where it stopped")
+                settings.ckpt_path = str(last)
+        if settings.ckpt_path is not None and settings.ckpt_path not in ("best", "last"):
+            _check_same_settings(settings.ckpt_path, settings.model.get("init_args", {}))
+        for logger in _as_list(settings.trainer.get("logger")):
+            if hasattr(logger, "init_args"):
+                logger.init_args.save_dir = str(self.run_dir)
+                if logger.class_path.endswith("WandbLogger") and not _wandb_is_configured():
+                    rank_zero_info("W&B: no API key, so this run is logged offline; `wandb sync` sends it later")
+                    logger.init_args.offline = True
+
+    def parser_of_fit(self) -> LightningArgumentParser:
+        """The parser of the `fit` subcommand."""
+        return self._parser("fit")
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        resumed = self.settings.ckpt_path if self.subcommand == "fit" else None
+        loggers: list[Logger] = []
+        if self.subcommand == "fit":
+            loggers.append(RunCSVLogger(self.run_dir, resumed))
+        configured = _as_list(self._get(self.config_init, "trainer")["logger"])
+        loggers += [logger for logger in configured if isinstance(logger, Logger)]
+        trainer: Trainer = super().instantiate_trainer(logger=loggers or False, **kwargs)
+        if trainer.progress_bar_callback is not None and rank_zero_only.rank == 0:
+            trainer.callbacks.remove(trainer.progress_bar_callback)  # type: ignore[attr-defined]
+            trainer.callbacks.insert(0, RichProgressBar(refresh_rate=10, leave=False))  # type: ignore[attr-defined]
+        if self.subcommand == "predict":
+            trainer.callbacks.append(PredictionWriter(self.run_dir / "predictions"))  # type: ignore[attr-defined]
+        return trainer
+
+    def after_fit(self) -> None:
+        """Test the checkpoint that was best on dev; a probe keeps the best epoch of each head by itself."""
+        best = None if isinstance(self.model, Probe) else "best"
+        self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best, verbose=False, weights_only=True)
+        for logger in self.trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.experiment.finish()
+
+
+class RunCSVLogger(CSVLogger):
+    """metrics.csv in the run directory; a resumed run keeps the rows of the steps that its checkpoint has seen.
+
+    Args:
+        run_dir: where metrics.csv lies.
+        resumed: the checkpoint that the run goes on from; None starts anew.
+    """
+
+    def __init__(self, run_dir: Path, resumed: str | None) -> None:
+        super().__init__(run_dir, name="", version="")
+        self._kept = _rows_before(run_dir / "metrics.csv", resumed)
+
+    @property
+    @rank_zero_only
+    def experiment(self) -> Any:
+        first = self._experiment is None
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Experiment logs directory")  # it holds the checkpoint to resume from
+            writer = super().experiment
+        if first:
+            writer.metrics = [*self._kept, *writer.metrics]
+        return writer
+
+
+class _SaveConfig(SaveConfigCallback):
+    """config.yaml in the run directory, complete: `fit --config config.yaml` is the same run again."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage != "fit" or self.already_saved or not trainer.is_global_zero:
+            return
+        folder = Path(trainer.default_root_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        config = self.config.clone()
+        config.ckpt_path = None
+        (folder / "config.yaml").write_text(self.parser.dump(config, skip_none=False))
+        self.already_saved = True
+
+
+def _checkpoint_dir(run_dir: str) -> str:
+    return f"{run_dir}/checkpoints"
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _wandb_is_configured() -> bool:
+    if os.environ.get("WANDB_MODE"):
+        return True
+    import wandb
+
+    return wandb.api.api_key is not None
+
+
+def _check_run_dir(run_dir: Path, settings: str) -> None:
+    """Refuse a directory that holds a run with other settings."""
+    file = run_dir / "config.yaml"
+    if not file.is_file():
+        return
+    before, now = _flatten(yaml.safe_load(file.read_text())), _flatten(yaml.safe_load(settings))
+    for name in sorted(before.keys() | now.keys()):
+        if name.startswith(_MAY_CHANGE) or before.get(name) == now.get(name):
+            continue
+        raise UserError(
+            f"run_dir {run_dir} holds a run with {name} {before.get(name)}, not {now.get(name)}; "
+            "name another --run_dir, or delete this one"
+        )
+
+
+def _check_same_settings(checkpoint: str, given: Any) -> None:
+    """A checkpoint is resumed or tested as what it is: a setting that it does not have is an error, not ignored."""
+    trained = read_checkpoint(checkpoint).get("hyper_parameters", {})
+    for name, value in _flatten(given.as_dict() if hasattr(given, "as_dict") else dict(given)).items():
+        if name in trained and name not in ("inputs", "stage1", "source") and trained[name] != value:
+            raise UserError(
+                f"checkpoint {checkpoint} was trained with model.{name} {trained[name]}, but {value} is asked for; "
+                "leave the setting out, or train anew without --ckpt_path"
+            )
+
+
+def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, dict) and value:
+            flat |= _flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def _rows_before(file: Path, checkpoint: str | None) -> list[dict[str, Any]]:
+    if checkpoint is None or not file.is_file():
+        return []
+    step = read_checkpoint(checkpoint)["global_step"]
+    with file.open(newline="") as lines:
+        return [row for row in csv.DictReader(lines) if int(row["step"]) < step]
+
+
+def _ignore_known_warnings() -> None:
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+    for message in (
+        "The '.*_dataloader' does not have many workers",  # features come from memory: workers would only copy
+        "Checkpoint directory .* exists and is not empty",  # that is how a run is resumed
+        "The number of training batches .* is smaller than the logging interval",  # true of small corpora
+        "LightningCLI's args parameter is intended",  # the pipeline runs stages in its own process
+    ):
+        warnings.filterwarnings("ignore", message)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Entry of the command line."""
+    train(list(arguments))

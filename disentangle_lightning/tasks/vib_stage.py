@@ -1,0 +1,170 @@
+"""The loss that both stages minimise, and the book-keeping of its two terms."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, Literal, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchmetrics import MetricCollection, SumMetric
+
+from disentangle_lightning.features.batch import FrameBatch
+from disentangle_lightning.nn.beta import BetaSchedule, beta_at
+from disentangle_lightning.nn.bottleneck import Posterior, Variance
+from disentangle_lightning.nn.latent import LatentEncoder
+from disentangle_lightning.nn.layer_mixer import Mixing
+from disentangle_lightning.tasks.base import Inputs, TaskModule
+from disentangle_lightning.tasks.metrics import bits_per_second, rate_figures
+
+Units = Literal["nats", "paper"]
+Totals = Literal["task", "task_weight", "kl", "frames"]
+TOTALS: tuple[Totals, ...] = ("task", "task_weight", "kl", "frames")
+
+
+class VIBStage(TaskModule):
+    """loss = task + beta * KL, with the KL summed over dimensions and averaged over frames.
+
+    `units` decides what the task term is averaged over:
+
+    - "nats" (default): nats over all utterances of a batch, divided by its frames, as the KL is. Both terms are then
+      nats per utterance up to one common factor, so one beta means the same for any clip length, alphabet and batch
+      size, and in both stages: beta nats of the task's loss are worth one nat of code.
+    - "paper": CTC per letter, averaged over utterances, or cross-entropy per utterance (arXiv 2410.03037).
+
+    Args:
+        inputs: what the data module says of its features, alphabet and labels.
+        latent_dim: d.
+        mixer, layer: see `LayerMixer`.
+        variance, deterministic: see `VIBBottleneck`.
+        beta, schedule, beta_start: see `beta_at`.
+        units: see above.
+        learning_rate, weight_decay, warmup_fraction: see `TaskModule`.
+    """
+
+    def __init__(
+        self,
+        inputs: dict[str, Any],
+        latent_dim: int,
+        mixer: Mixing,
+        layer: int | None,
+        variance: Variance,
+        deterministic: bool,
+        beta: float,
+        schedule: BetaSchedule,
+        beta_start: float,
+        units: Units,
+        learning_rate: float,
+        weight_decay: float,
+        warmup_fraction: float,
+    ) -> None:
+        super().__init__(learning_rate, weight_decay, warmup_fraction)
+        self.inputs: Inputs = inputs  # type: ignore[assignment]
+        self.beta = beta
+        self.schedule = schedule
+        self.beta_start = beta_start
+        self.units = units
+        self.latent_encoder = LatentEncoder(
+            self.inputs["num_layers"],
+            self.inputs["feature_dim"],
+            latent_dim,
+            mixer=mixer,
+            layer=layer,
+            variance=variance,
+            deterministic=deterministic,
+        )
+        # Sums, so that dev figures are of the corpus whatever the batches, on any number of processes.
+        self.dev_totals = MetricCollection({name: SumMetric() for name in TOTALS})
+        self.kl_per_dimension = SumMetric()
+
+    @abstractmethod
+    def logits(self, batch: FrameBatch, z: Tensor) -> Tensor:
+        """What the task's head says of latents [N, d]."""
+
+    @abstractmethod
+    def task_nats(self, batch: FrameBatch, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """The task's negative log-likelihood of each utterance, and which utterances count: [B], [B] bool."""
+
+    @abstractmethod
+    def score(self, batch: FrameBatch, logits: Tensor) -> None:
+        """Update the task's own dev metric."""
+
+    def paper_weights(self, batch: FrameBatch) -> Tensor:
+        """[B]: what each utterance's nats are divided by in the paper's units."""
+        return torch.ones_like(batch.segments.lengths)
+
+    def terms(self, batch: FrameBatch, logits: Tensor, posterior: Posterior) -> dict[Totals, Tensor]:
+        """The sums of which loss = task / task_weight + beta * kl / frames is made."""
+        nats, counted = self.task_nats(batch, logits)
+        frames = torch.tensor(float(batch.features.shape[0]), device=nats.device)
+        if self.units == "nats":
+            task, weight = nats.sum(), frames
+        else:
+            task = (nats / self.paper_weights(batch).clamp(min=1)).sum()
+            weight = counted.sum().clamp(min=1).float()
+        return {"task": task, "task_weight": weight, "kl": posterior.kl().sum(), "frames": frames}
+
+    def training_step(self, batch: FrameBatch, batch_idx: int) -> Tensor:
+        beta = beta_at(self.progress, self.beta, self.schedule, self.beta_start)
+        posterior = self.latent_encoder(batch.features)
+        logits = self.logits(batch, self.latent_encoder.latent(posterior))
+        terms = self.terms(batch, logits, posterior)
+        task = terms["task"] / terms["task_weight"]
+        kl = terms["kl"] / terms["frames"]
+        loss = task + beta * kl
+        self.log_dict(
+            {"train/loss": loss, "train/task": task, "train/kl_nats_per_frame": kl, "train/beta": beta},
+            batch_size=len(batch.ids),
+        )
+        return loss
+
+    def validation_step(self, batch: FrameBatch, batch_idx: int) -> None:
+        posterior = self.latent_encoder(batch.features)
+        logits = self.logits(batch, posterior.mean)
+        for name, value in self.terms(batch, logits, posterior).items():
+            self._total(name).update(value)
+        self.score(batch, logits)
+
+    def on_validation_epoch_end(self) -> None:
+        totals = self.dev_totals.compute()
+        self.dev_totals.reset()
+        task, kl = totals["task"] / totals["task_weight"], totals["kl"] / totals["frames"]
+        rate = bits_per_second(float(kl), self.frame_rate)
+        self.log_dict(
+            {
+                # At the final beta, whatever the schedule: so a checkpoint from before the code was made cheap,
+                # which transcribes best and hides least, is not the one that is kept.
+                "dev/objective": task + self.beta * kl,
+                "dev/task": task,
+                "dev/kl_nats_per_frame": kl,
+                "dev/rate_bits_per_second": rate,
+            }
+        )
+
+    def update_rate(self, posterior: Posterior, batch: FrameBatch) -> None:
+        """Add a test batch to the figures of `rate_results`."""
+        self.kl_per_dimension.update(posterior.kl().sum(0))
+        self._total("frames").update(batch.features.shape[0])
+
+    def rate_results(self, name: str) -> dict[str, float]:
+        """`NAME.rate_bits_per_second` and its kin over the test batches; resets them."""
+        per_dimension = self.kl_per_dimension.compute() / self._total("frames").compute()
+        self.kl_per_dimension.reset()
+        self.dev_totals.reset()
+        return rate_figures(name, per_dimension.cpu().numpy().astype(np.float64), self.frame_rate)
+
+    def _total(self, name: Totals) -> SumMetric:
+        return cast(SumMetric, self.dev_totals[name])
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames per second of the features."""
+        return float(self.inputs["feature_header"]["frame_rate"])
+
+    def layer_weights(self) -> dict[str, list[float] | list[int]]:
+        """The encoder's layer numbers and the weight the mixer gives each."""
+        return {
+            "layers": list(self.inputs["feature_header"]["layers"]),
+            "weights": self.latent_encoder.mixer.weights.tolist(),
+        }
