@@ -68,9 +68,7 @@ def leakage_heat_map(run: RunDirectory) -> Drawing | None:
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
-        _heat_map(
-            axes, rows, run.targets, [representation_name(r) for r in run.representations], 1.0, "leakage"
-        )
+        _heat_map(axes, rows, run.targets, [representation_name(r) for r in run.representations], 1.0, "leakage")
 
     size = (min(2.4 + 1.5 * len(run.representations), _WIDEST), 0.7 + 0.42 * len(run.targets))
     caption = (
@@ -91,9 +89,7 @@ def layer_weights(run: RunDirectory) -> Drawing | None:
     if not collected:
         return None
     layers = sorted({layer for many in collected.values() for weights in many for layer in weights})
-    rows = [
-        [sum(w.get(layer, 0.0) for w in many) / len(many) for layer in layers] for many in collected.values()
-    ]
+    rows = [[sum(w.get(layer, 0.0) for w in many) / len(many) for layer in layers] for many in collected.values()]
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
@@ -126,13 +122,11 @@ def latent_maps(run: RunDirectory) -> list[Drawing]:
 def _curves(run: RunDirectory, stage: str, prefix: str) -> Drawing | None:
     logs = [seed.steps[stage].curves for seed in run.seeds if stage in seed.steps]
     names = {name for log in logs for name in log}
-    basic = ("loss", "task", "kl_nats_per_frame", "beta")
-    measured = sorted(n for n in names if n.startswith("dev/") and n.removeprefix("dev/") not in basic)
     panels = [
-        ("loss (nats)", ["train/loss", "train/task", "dev/loss", "dev/task"]),
+        ("loss (nats)", ["train/loss", "train/task", "dev/objective", "dev/task"]),
         ("KL (nats per frame)", ["train/kl_nats_per_frame", "dev/kl_nats_per_frame"]),
         ("beta", ["train/beta"]),
-        ("measured on dev", measured[:4]),
+        ("own task on dev", ["dev/wer", "dev/cer", "dev/accuracy"]),
     ]
     panels = [(title, [n for n in wanted if n in names]) for title, wanted in panels]
     panels = [(title, wanted) for title, wanted in panels if wanted]
@@ -145,9 +139,7 @@ def _curves(run: RunDirectory, stage: str, prefix: str) -> Drawing | None:
                 for i, log in enumerate(log for log in logs if name in log):
                     x, y = zip(*log[name], strict=True)
                     marker = "." if len(x) < 20 else ""
-                    axes.plot(
-                        x, y, color=colour, lw=1.2, marker=marker, alpha=0.85, label=name if i == 0 else None
-                    )
+                    axes.plot(x, y, color=colour, lw=1.2, marker=marker, alpha=0.85, label=name if i == 0 else None)
             axes.set(title=title, xlabel="training step")
             axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
             axes.grid(axis="y", color="#e6e6e6", lw=0.6)
@@ -227,9 +219,7 @@ def _heat_map(
     ink = LinearSegmentedColormap.from_list("ink", ["#ffffff", "#8fb8de", "#0b3d6b"])
     paint = ink.with_extremes(bad="#eeeeee")
     values = [[float("nan") if v is None else v for v in row] for row in rows]
-    image = axes.pcolormesh(
-        values, cmap=paint, vmin=0.0, vmax=largest or 1.0, edgecolors="#ffffff", linewidth=1.5
-    )
+    image = axes.pcolormesh(values, cmap=paint, vmin=0.0, vmax=largest or 1.0, edgecolors="#ffffff", linewidth=1.5)
     axes.invert_yaxis()
     axes.set_xticks([i + 0.5 for i in range(len(columns))], [_short(c) for c in columns])
     axes.set_yticks([i + 0.5 for i in range(len(row_names))], [_short(r, 40) for r in row_names])
@@ -260,9 +250,7 @@ def _short(text: str, most: int = 24) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
-def _render(
-    prefix: str, inches: tuple[float, float], draw: Callable[[Figure], None], caption: str
-) -> Drawing:
+def _render(prefix: str, inches: tuple[float, float], draw: Callable[[Figure], None], caption: str) -> Drawing:
     """Draw off screen, without pyplot's global state, and make the SVG fit to stand in a page.
 
     Ids are unique in one drawing only: `prefix` keeps them apart in a page of several.

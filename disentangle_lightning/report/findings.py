@@ -93,8 +93,7 @@ def _not_finite(run: RunDirectory) -> Iterator[Finding]:
             Severity.ALARM,
             "Some figures are not numbers",
             f"{listing(broken)} could not be computed, or training diverged.",
-            "Look at the curves for the step where the loss jumps, and lower the learning rate of that "
-            "stage.",
+            "Look at the curves for the step where the loss jumps, and lower the learning rate of that stage.",
         )
 
 
@@ -137,8 +136,7 @@ def _stage1(run: RunDirectory) -> Iterator[Finding]:
             ),
             "The bottleneck is too tight: lower beta of Stage 1, or train it longer."
             if able
-            else "Take an encoder fine-tuned for this language, give Stage 1 more speech or epochs, then "
-            "lower beta.",
+            else "Take an encoder fine-tuned for this language, give Stage 1 more speech or epochs, then lower beta.",
         )
 
 
@@ -152,13 +150,11 @@ def _stage2(run: RunDirectory) -> Iterator[Finding]:
         guesses = accuracy is None or chance is None or _leakage(accuracy, chance) < LEAKAGE_NEAR_CHANCE
         yield Finding(
             Severity.ALARM,
-            f"{step_name(stage)} "
-            f"{'has collapsed' if guesses else 'lives on z_textual alone'}{_which(dead, run)}",
+            f"{step_name(stage)} {'has collapsed' if guesses else 'lives on z_textual alone'}{_which(dead, run)}",
             f"It sends {number(_mean(dead, f'{stage}.rate_bits_per_second'))} bits per second through its "
             f"bottleneck (below {RATE_NEAR_ZERO:g} is nothing) and names the {task} right "
             f"{percent(accuracy)} of the time; always giving the commonest answer is right {percent(chance)} "
-            "of the time"
-            + ("." if guesses else "; what it has above that comes from its condition, z_textual."),
+            "of the time" + ("." if guesses else "; what it has above that comes from its condition, z_textual."),
             f"Lower beta of Stage 2 for {task} (0.01 is a safe start), keep it fixed instead of raising it "
             "to 1, or warm it up from zero.",
         )
@@ -234,11 +230,9 @@ def _textual_leakage(run: RunDirectory) -> Iterator[Finding]:
                 Severity.ALARM if m.value > LEAKAGE_SEVERE and not explained else Severity.WARNING,
                 f"z_textual still tells the {target}",
                 f"{facts}, above the limit of {LEAKAGE_LIMIT:g}.{timing}",
-                "A frame-level transcript always shows timing; resample or pool z_textual if that must go "
-                "too."
+                "A frame-level transcript always shows timing; resample or pool z_textual if that must go too."
                 if explained
-                else f"Raise beta of Stage 1 or shrink its latent, unless {target} is itself a matter of "
-                "words.",
+                else f"Raise beta of Stage 1 or shrink its latent, unless {target} is itself a matter of words.",
             )
         elif m.ci_high is not None and m.ci_high > LEAKAGE_LIMIT:
             yield Finding(
@@ -297,8 +291,8 @@ def _infeasible(run: RunDirectory) -> Iterator[Finding]:
         yield Finding(
             Severity.NOTE,
             "Some clips are too short for their transcription",
-            f"CTC needs a frame for each letter; {number(count, 0)} clips have fewer and taught Stage 1 "
-            "nothing.",
+            f"CTC needs a frame for each letter; {number(count, 0)} clips of the test split have fewer, so they "
+            "cannot be read right, and such clips teach Stage 1 nothing.",
             "Check that these transcriptions belong to these clips.",
         )
 
@@ -312,14 +306,11 @@ def _skipped(run: RunDirectory) -> Iterator[Finding]:
         yield Finding(
             Severity.WARNING if skipped > SKIPPED_SHARE * (skipped + kept) else Severity.NOTE,
             f"{skipped} utterance{'s were' if skipped > 1 else ' was'} left out",
-            f"That is {percent(skipped / (skipped + kept))} of the corpus; each is listed with its reason "
-            "below.",
+            f"That is {percent(skipped / (skipped + kept))} of the corpus; each is listed with its reason below.",
             "Mend or remove these files, then run again.",
         )
     if run.corpus.unknown_characters:
-        letters = [
-            f"{c!r} ({n})" for c, n in sorted(run.corpus.unknown_characters.items(), key=lambda i: -i[1])
-        ]
+        letters = [f"{c!r} ({n})" for c, n in sorted(run.corpus.unknown_characters.items(), key=lambda i: -i[1])]
         shown = letters[:8] + ([f"{len(letters) - 8} others"] if len(letters) > 8 else [])
         yield Finding(
             Severity.NOTE,

@@ -104,9 +104,7 @@ def _key_figures(run: RunDirectory) -> list[KeyFigure]:
     found = []
     if wer := run.measurements.get("stage1.wer"):
         found.append(
-            _percent_figure(
-                "Words wrong in z_textual", wer, "Word error rate (WER) of Stage 1. Lower is better."
-            )
+            _percent_figure("Words wrong in z_textual", wer, "Word error rate (WER) of Stage 1. Lower is better.")
         )
     leaks = {t: m for t in run.targets if (m := run.measurements.get(f"probe.textual.{t}.leakage"))}
     if leaks:
@@ -117,8 +115,7 @@ def _key_figures(run: RunDirectory) -> list[KeyFigure]:
                 f"Largest leakage of z_textual: {worst}",
                 number(m.value),
                 f"{spread_over_seeds} {interval(m)}".strip(),
-                "What z_textual tells that it should not: 0 is guessing, 1 is always right. Near 0 is "
-                "better.",
+                "What z_textual tells that it should not: 0 is guessing, 1 is always right. Near 0 is better.",
             )
         )
     for task in run.tasks:
@@ -156,9 +153,7 @@ def _transcripts(run: RunDirectory) -> list[TranscriptTable]:
 
 def _commands(run: RunDirectory) -> list[tuple[str, str]]:
     made = run.provenance.get("command")
-    commands = (
-        [("This run was made with", " ".join(made) if isinstance(made, list) else str(made))] if made else []
-    )
+    commands = [("This run was made with", " ".join(made) if isinstance(made, list) else str(made))] if made else []
     if run.config is not None:
         commands.append(("Do it again", run.rerun_command))
     commands.append(("Write this page again", f"python -m disentangle_lightning report {run.path}"))

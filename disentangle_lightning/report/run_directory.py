@@ -124,9 +124,7 @@ class RunDirectory:
     def tasks(self) -> list[str]:
         """The labels for which a Stage 2 was trained."""
         return _unique(
-            name.split(".")[0].removeprefix("stage2_")
-            for name in self.measurements
-            if name.startswith("stage2_")
+            name.split(".")[0].removeprefix("stage2_") for name in self.measurements if name.startswith("stage2_")
         )
 
     @property
@@ -299,9 +297,7 @@ def _transcripts(data: Any) -> list[Transcript]:
 
 def _latent_map(data: Any) -> LatentMap:
     ids = [str(i) for i in data["ids"]]
-    labels = {
-        str(name): [None if v is None else str(v) for v in values] for name, values in data["labels"].items()
-    }
+    labels = {str(name): [None if v is None else str(v) for v in values] for name, values in data["labels"].items()}
     points = {
         str(name): [(float(x), float(y)) for x, y in value["points"]]
         for name, value in data.items()

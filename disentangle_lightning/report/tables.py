@@ -144,9 +144,7 @@ def print_report(run_dir: str | Path, console: Console) -> None:
     console.print(Panel(Text(verdict(run, findings)), title=Text(run.name), title_align="left"))
     for finding in findings:
         label = Text(f"{finding.severity.name}: {finding.title}", style=_STYLES[finding.severity.name])
-        console.print(
-            label, Text(finding.evidence), Text(f"Try: {finding.advice}", style="italic"), "", sep="\n"
-        )
+        console.print(label, Text(finding.evidence), Text(f"Try: {finding.advice}", style="italic"), "", sep="\n")
     for table in (cross_probe_table(run), transcription_table(run), rate_table(run)):
         if table.rows:
             console.print(to_rich(table))

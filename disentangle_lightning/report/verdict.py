@@ -43,8 +43,7 @@ def _words(run: RunDirectory) -> str:
         return ""
     return (
         "Reading the test speech back from z_textual, the part meant to hold the words, gets "
-        f"{percent(wer)} of the words wrong"
-        + (", too many to be of use." if wer > WER_CANNOT_TRANSCRIBE else ".")
+        f"{percent(wer)} of the words wrong" + (", too many to be of use." if wer > WER_CANNOT_TRANSCRIBE else ".")
     )
 
 

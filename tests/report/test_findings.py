@@ -71,9 +71,7 @@ def test_stage_1_cannot_transcribe_above_half_of_the_words(read, wer, fires):
 
 def test_advice_for_stage_1_depends_on_what_the_encoder_can_do(read):
     tight = finding(read(name="tight", change={"stage1.wer": 0.7}), "Stage 1 cannot")
-    poor = finding(
-        read(name="poor", change={"stage1.wer": 0.7, "probe.hidden.ctc.wer": 0.8}), "Stage 1 cannot"
-    )
+    poor = finding(read(name="poor", change={"stage1.wer": 0.7, "probe.hidden.ctc.wer": 0.8}), "Stage 1 cannot")
     assert "too tight" in tight.advice
     assert "encoder" in poor.advice
 

@@ -128,6 +128,12 @@ def test_figures_have_axis_labels_with_units(live):
         assert text in live.words
 
 
+def test_curves_are_named_and_rate_does_not_dwarf_accuracy(live):
+    for name in ("train/loss", "train/task", "dev/objective", "train/beta", "dev/wer", "dev/accuracy"):
+        assert name in live.words
+    assert "dev/rate_bits_per_second" not in live.words
+
+
 def test_html_in_transcripts_labels_and_reasons_is_text(write, live):
     labels = {"speaker": [ATTACK, "_hidden", "y"], ATTACK: ["$a$", "<b>"]}
     path = write(

@@ -36,13 +36,9 @@ def report(tmp_path_factory, write_once):
 
 
 def chromium(profile, *arguments):
-    quiet = (
-        "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-    )
+    quiet = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
     flags = [*quiet.split(), "--disable-component-update", "--disable-sync", f"--user-data-dir={profile}"]
-    done = subprocess.run(
-        [CHROMIUM, *flags, *arguments], capture_output=True, text=True, timeout=60, check=True
-    )
+    done = subprocess.run([CHROMIUM, *flags, *arguments], capture_output=True, text=True, timeout=60, check=True)
     return done.stdout
 
 
@@ -69,9 +65,7 @@ def test_long_words_and_many_columns_scroll_in_their_own_box(write, tmp_path):
 
 def test_the_page_forbids_scripts_and_still_renders(report, tmp_path):
     attacked = tmp_path / "attacked.html"
-    attacked.write_text(
-        report.read_text().replace("</body>", "<script>document.title = 'ran'</script></body>")
-    )
+    attacked.write_text(report.read_text().replace("</body>", "<script>document.title = 'ran'</script></body>"))
     dom = chromium(tmp_path / "profile", "--dump-dom", attacked.as_uri())
     assert "<title>ran</title>" not in dom
     assert "Nothing unusual was found" in dom

@@ -100,9 +100,7 @@ def test_nothing_to_report_is_one_sentence_that_names_the_step_to_run(write, dam
         "seed0/stage1/metrics.csv",
     ],
 )
-@pytest.mark.parametrize(
-    "content", ["[{", '["a"]', "3", 'step,x\n1,"a'], ids=["cut", "list", "number", "csv"]
-)
+@pytest.mark.parametrize("content", ["[{", '["a"]', "3", 'step,x\n1,"a'], ids=["cut", "list", "number", "csv"])
 def test_a_damaged_file_is_named_in_one_sentence(write, name, content):
     path = write(seeds=1)
     (path / name).write_text(content if not name.endswith("csv") else "step,train/loss\n1,abc\n")
