@@ -1,0 +1,1 @@
+"""Floor 1: frozen pretrained speech encoders, and what each family of them wants."""
