@@ -1,0 +1,1 @@
+"""Floor 4: questions asked of trained stages."""

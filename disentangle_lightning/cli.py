@@ -1,0 +1,196 @@
+"""The command line: one verb, one function. Help costs no heavy import."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from disentangle_lightning import __version__
+from disentangle_lightning.errors import UserError
+
+PROGRAM = "disentangle_lightning"
+TRAINING = ("fit", "validate", "test", "predict")
+
+DESCRIPTION = """\
+Separate what was said from how it was said in frozen speech encoders.
+
+  the whole protocol
+    pipeline     corpus -> features -> Stage 1 -> Stage 2 -> probes -> report, resumable
+
+  its parts
+    encode       manifest -> frame-feature store, once per encoder
+    fit          train Stage1VIB, Stage2ConditionalVIB or Probe from a settings file
+    validate, test, predict
+                 the same module on dev or test, or written out frame by frame
+    report       run directory -> a table here and one HTML page
+
+  its result
+    disentangle  audio in, z_textual, z_acoustic, transcript and attention out
+"""
+
+EPILOG = """\
+`disentangle_lightning VERB --help` explains a verb. Start with:
+  python -m disentangle_lightning pipeline --config experiments/demo.yaml
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status: 0 done, 2 bad input, 130 interrupted."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if arguments and arguments[0] in TRAINING:
+            from disentangle_lightning.tasks.training import train
+
+            train(arguments)
+        else:
+            _dispatch(arguments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where it stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _dispatch(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        usage=f"{PROGRAM} VERB ...",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, help=argparse.SUPPRESS)
+    for add in (_add_pipeline, _add_encode, _add_report, _add_disentangle):
+        add(verbs)
+    parsed, rest = parser.parse_known_args(arguments)
+    if rest and not getattr(parsed, "takes_overrides", False):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    parsed.run(parsed, rest)
+
+
+def _add_pipeline(verbs: Any) -> None:
+    from disentangle_lightning.settings import PipelineSettings
+
+    parser = _verb(
+        verbs,
+        "pipeline",
+        "The whole protocol: corpus, features, both stages, probes of every representation, report.",
+        _fields(PipelineSettings) + "\n"
+        "Nested fields take dots: --splits.disjoint sentence, --stage1.set.model.init_args.beta 0.05.\n"
+        "Started again after an interruption, it goes on where it stopped.",
+        _pipeline,
+    )
+    parser.add_argument("--config", required=True, help="pipeline settings, such as experiments/demo.yaml")
+    parser.set_defaults(takes_overrides=True)
+
+
+def _pipeline(parsed: argparse.Namespace, overrides: list[str]) -> None:
+    from disentangle_lightning.settings import PipelineSettings
+    from disentangle_lightning.settings_files import read_settings
+
+    settings = read_settings(PipelineSettings, parsed.config, overrides)
+    from disentangle_lightning.pipeline import run_pipeline
+
+    page = run_pipeline(settings)
+    print(f"\nReport: {page}")
+
+
+def _add_encode(verbs: Any) -> None:
+    from disentangle_lightning.settings import EncodeSettings
+
+    parser = _verb(
+        verbs,
+        "encode",
+        "Run a frozen encoder over a manifest, once, and keep its frames.",
+        _fields(EncodeSettings) + "\nStarted again after an interruption, it goes on where it stopped.",
+        _encode,
+    )
+    parser.add_argument("--config", help="encode settings, such as experiments/encode/embedded.yaml")
+    parser.set_defaults(takes_overrides=True)
+
+
+def _encode(parsed: argparse.Namespace, overrides: list[str]) -> None:
+    from disentangle_lightning.settings import EncodeSettings
+    from disentangle_lightning.settings_files import read_settings
+
+    settings = read_settings(EncodeSettings, parsed.config, overrides)
+    from disentangle_lightning.features.job import run_encode
+
+    summary = run_encode(settings)
+    print(f"{summary.encoded} utterances in {settings.store}, {len(summary.skipped)} skipped")
+    for skip in summary.skipped:
+        print(f"  skipped {skip.id}: {skip.reason}")
+
+
+def _add_report(verbs: Any) -> None:
+    parser = _verb(
+        verbs, "report", "Tables here and one HTML page from a run directory; several are compared.", "", _report
+    )
+    parser.add_argument("run_dir", nargs="+", type=Path, help="run directory of a pipeline")
+
+
+def _report(parsed: argparse.Namespace, _: list[str]) -> None:
+    from rich.console import Console
+
+    from disentangle_lightning.report.compare import print_comparison
+    from disentangle_lightning.report.page import write_report
+    from disentangle_lightning.report.tables import print_report
+
+    if len(parsed.run_dir) > 1:
+        print_comparison(parsed.run_dir, Console())
+        return
+    page = write_report(parsed.run_dir[0])
+    print_report(parsed.run_dir[0], Console())
+    print(f"\nReport: {page}")
+
+
+def _add_disentangle(verbs: Any) -> None:
+    parser = _verb(
+        verbs,
+        "disentangle",
+        "z_textual, z_acoustic, transcript, predictions and attention of each sound file.",
+        "Writes OUT/NAME.safetensors for each file and one line for each in OUT/index.jsonl.",
+        _disentangle,
+    )
+    parser.add_argument("model", help="folder or hub id of a DisentangledEncoder, such as runs/demo/model")
+    parser.add_argument("audio", nargs="+", type=Path, help="sound files, or folders of them")
+    parser.add_argument("--out", type=Path, default=Path("disentangled"), help="folder to write to")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+
+
+def _disentangle(parsed: argparse.Namespace, _: list[str]) -> None:
+    from disentangle_lightning.encoder import disentangle
+
+    summary = disentangle(parsed.model, parsed.audio, parsed.out, parsed.device)
+    print(summary)
+
+
+def _verb(
+    verbs: Any,
+    name: str,
+    description: str,
+    epilog: str,
+    run: Callable[[argparse.Namespace, list[str]], None],
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = verbs.add_parser(
+        name, description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _fields(settings: type[Any]) -> str:
+    """The fields of a settings class with the explanations of its docstring, as --field lines."""
+    explanations = (settings.__doc__ or "").split("Attributes:\n", 1)[-1].rstrip()
+    lines = ["fields, in the file or as --FIELD VALUE:"]
+    for line in explanations.splitlines():
+        lines.append(line[4:] if line.startswith(" " * 8) else line)
+    known = {field.name for field in dataclasses.fields(settings)}
+    return "\n".join(f"  --{line.strip()}" if line.strip().split(":")[0] in known else line for line in lines)

@@ -1,0 +1,240 @@
+"""The whole protocol, from audio to report, as steps that are done once.
+
+    RUN_DIR/manifest.jsonl, corpus.json      the corpus with its splits
+    RUN_DIR/features/                        the encoder's frames
+    RUN_DIR/seedN/stage1/                    one folder per training: config, checkpoints, metrics, results
+    RUN_DIR/seedN/stage2_TASK/
+    RUN_DIR/seedN/probe_hidden/, probe_textual/, probe_acoustic_TASK/
+    RUN_DIR/seedN/latent_map.json
+    RUN_DIR/model/                           the first seed's stages as one DisentangledEncoder
+    RUN_DIR/summary.json, provenance.json, report.html
+
+Each step ends by writing its result, so a step whose result is there is skipped. A training that was interrupted goes
+on from its last checkpoint; every other step is short, or resumes by itself.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from disentangle_lightning.corpus.checks import describe, drop_unspeakable
+from disentangle_lightning.corpus.manifest import Corpus, write_manifest
+from disentangle_lightning.corpus.readers import make_reader
+from disentangle_lightning.corpus.splits import assign_splits
+from disentangle_lightning.corpus.tokenizer import CTCTokenizer
+from disentangle_lightning.errors import UserError
+from disentangle_lightning.features.targets import choose_alphabet
+from disentangle_lightning.provenance import provenance
+from disentangle_lightning.settings import PipelineSettings, StageSettings
+from disentangle_lightning.settings_files import read_yaml, set_field, write_yaml
+from disentangle_lightning.summary import aggregate
+from disentangle_lightning.tasks.base import write_json
+
+console = Console(stderr=True)
+
+
+def run_pipeline(settings: PipelineSettings) -> Path:
+    """Run every step that is not done yet; returns the report page.
+
+    Raises:
+        UserError: bad settings or input, or a run directory that holds a run with other settings.
+    """
+    pipeline = Pipeline(settings)
+    return pipeline.run()
+
+
+class Pipeline:
+    """One run of the protocol in one run directory."""
+
+    def __init__(self, settings: PipelineSettings) -> None:
+        if not settings.tasks:
+            raise UserError("field 'tasks' is empty; name the label that Stage 2 should learn, such as [speaker]")
+        if not settings.seeds or len(set(settings.seeds)) != len(settings.seeds):
+            raise UserError(f"field 'seeds' is {settings.seeds}; give one or more different whole numbers")
+        self.settings = settings
+        self.labels = list(dict.fromkeys([*settings.tasks, *settings.labels]))
+        self.run_dir = Path(settings.run_dir)
+        self.manifest = self.run_dir / "manifest.jsonl"
+        self.store = self.run_dir / "features"
+        self.seconds: dict[str, float] = {}
+        self.started = datetime.now(UTC)
+
+    def run(self) -> Path:
+        """All steps in order."""
+        self._claim_run_dir()
+        self._step("corpus", self.manifest, self._corpus)
+        self._step("encode", self.store / "complete.json", self._encode)
+        for seed in self.settings.seeds:
+            self._seed(seed)
+        first = self.run_dir / f"seed{self.settings.seeds[0]}"
+        self._step("model", self.run_dir / "model" / "config.json", lambda: self._model(first))
+        self._duration()
+        return self._finish()
+
+    def _seed(self, seed: int) -> None:
+        folder = self.run_dir / f"seed{seed}"
+        stage1 = self._train(folder / "stage1", seed, self.settings.stage1)
+        stage2 = {
+            task: self._train(
+                folder / f"stage2_{task}",
+                seed,
+                self.settings.stage2,
+                labels=[task],
+                model={"task": task, "stage1": str(stage1)},
+            )
+            for task in self.settings.tasks
+        }
+        sources: dict[str, dict[str, Any]] = {
+            "hidden": {"representation": "hidden"},
+            "textual": {"representation": "textual", "source": str(stage1)},
+        }
+        for task, checkpoint in stage2.items():
+            sources[f"acoustic_{task}"] = {"representation": "acoustic", "source": str(checkpoint)}
+        for name, source in sources.items():
+            model = {**source, "targets": ["ctc", *self.labels]}
+            self._train(folder / f"probe_{name}", seed, self.settings.probe, labels=self.labels, model=model)
+        file = folder / "latent_map.json"
+        self._step(f"seed{seed}/latent_map", file, lambda: self._latent_map(stage2, file))
+
+    def _train(
+        self,
+        folder: Path,
+        seed: int,
+        stage: StageSettings,
+        labels: list[str] | None = None,
+        model: dict[str, Any] | None = None,
+    ) -> Path:
+        """One `fit` with the stage's own settings and what the pipeline decides; returns its best checkpoint."""
+
+        def fit() -> None:
+            from disentangle_lightning.tasks.training import train
+
+            tree: dict[str, Any] = json.loads(json.dumps(stage.set))
+            set_field(tree, "run_dir", str(folder))
+            set_field(tree, "seed_everything", seed)
+            set_field(tree, "data.manifest", str(self.manifest))
+            set_field(tree, "data.store", str(self.store))
+            set_field(tree, "data.labels", labels or [])
+            set_field(tree, "data.alphabet", self.settings.alphabet)
+            for name, value in (model or {}).items():
+                set_field(tree, f"model.init_args.{name}", value)
+            write_yaml(folder / "settings.yaml", tree)
+            train(["fit", "--config", str(folder / "settings.yaml")])
+
+        self._step(f"{folder.parent.name}/{folder.name}", folder / "summary.json", fit)
+        return folder / "checkpoints" / "best.ckpt"
+
+    def _corpus(self) -> None:
+        found = make_reader(self.settings.corpus).read()
+        alphabet = self.settings.alphabet
+        if alphabet is None:
+            alphabet = choose_alphabet([replace(u, split="train") for u in found.utterances])
+        tokenizer = CTCTokenizer(alphabet)
+        kept, unspeakable = drop_unspeakable(found.utterances, tokenizer)
+        if not kept:
+            raise UserError(f"the corpus has no usable utterance: {len(found.skipped) + len(unspeakable)} were skipped")
+        splits = self.settings.splits
+        utterances, left_out = assign_splits(
+            kept,
+            splits.fractions,
+            splits.disjoint,
+            splits.stratify,
+            splits.seed,  # type: ignore[arg-type]
+        )
+        corpus = Corpus(utterances, [*found.skipped, *unspeakable, *left_out])
+        write_json(self.run_dir / "corpus.json", describe(corpus, tokenizer))
+        write_manifest(self.manifest, utterances)
+
+    def _encode(self) -> None:
+        from disentangle_lightning.features.job import run_encode
+
+        summary = run_encode(replace(self.settings.encode, manifest=str(self.manifest), store=str(self.store)))
+        facts = json.loads((self.run_dir / "corpus.json").read_text())
+        known = {skip["id"] for skip in facts["skipped"]}
+        facts["skipped"] += [asdict(skip) for skip in summary.skipped if skip.id not in known]
+        write_json(self.run_dir / "corpus.json", facts)
+
+    def _data(self, train_split: str) -> Any:
+        from disentangle_lightning.features.datamodule import FrameFeatureDataModule
+
+        return FrameFeatureDataModule(
+            str(self.manifest), str(self.store), self.labels, train_split=train_split, alphabet=self.settings.alphabet
+        )
+
+    def _latent_map(self, stage2: dict[str, Path], file: Path) -> None:
+        from disentangle_lightning.analysis.latent_map import write_latent_map
+
+        write_latent_map(self._data("train"), stage2, file)
+
+    def _duration(self) -> None:
+        file = self.run_dir / "duration.json"
+
+        def measure() -> None:
+            from disentangle_lightning.analysis.duration import duration_figures
+
+            write_json(file, duration_figures(self._data("probe")))
+
+        self._step("duration", file, measure)
+
+    def _model(self, seed_folder: Path) -> None:
+        from disentangle_lightning.encoder import DisentangledEncoder
+
+        checkpoints = [seed_folder / f"stage2_{task}" / "checkpoints" / "best.ckpt" for task in self.settings.tasks]
+        DisentangledEncoder.from_checkpoints(checkpoints).save_pretrained(self.run_dir / "model")
+
+    def _finish(self) -> Path:
+        from disentangle_lightning.report.page import write_report
+        from disentangle_lightning.report.tables import print_report
+
+        per_seed = [self._seed_figures(self.run_dir / f"seed{seed}") for seed in self.settings.seeds]
+        figures = aggregate(per_seed) | json.loads((self.run_dir / "duration.json").read_text())
+        write_json(self.run_dir / "summary.json", figures)
+        facts = provenance(_command(), self.run_dir, self.started, self.seconds)
+        write_json(self.run_dir / "provenance.json", facts)
+        page = write_report(self.run_dir)
+        print_report(self.run_dir, Console())
+        return page
+
+    def _seed_figures(self, folder: Path) -> dict[str, float]:
+        figures: dict[str, float] = {}
+        for file in sorted(folder.glob("*/summary.json")):
+            figures |= json.loads(file.read_text())
+        return figures
+
+    def _step(self, name: str, result: Path, work: Callable[[], None]) -> None:
+        if result.exists():
+            console.print(f"[dim]{name}: done before[/dim]")
+            return
+        console.print(f"[bold]{name}[/bold] ...")
+        begun = time.monotonic()
+        work()
+        self.seconds[name] = round(time.monotonic() - begun, 1)
+        console.print(f"{name}: {self.seconds[name]:.1f} s")
+
+    def _claim_run_dir(self) -> None:
+        """Write config.yaml, or refuse a directory that holds a run with other settings; seeds may be added."""
+        file = self.run_dir / "config.yaml"
+        now = asdict(self.settings)
+        if file.is_file():
+            before = read_yaml(file)
+            for name, value in now.items():
+                if name not in ("seeds", "run_dir") and before.get(name) != value:
+                    raise UserError(
+                        f"run_dir {self.run_dir} holds a run with other settings of '{name}'; "
+                        "name another --run_dir, or delete this one"
+                    )
+        write_yaml(file, now)
+
+
+def _command() -> str:
+    return shlex.join(["python", "-m", "disentangle_lightning", *sys.argv[1:]])

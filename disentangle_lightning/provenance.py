@@ -1,0 +1,64 @@
+"""Where a run's figures come from: command, code, versions, data, time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("disentangle-lightning", "torch", "torchaudio", "lightning", "transformers", "torchmetrics", "numpy")
+
+
+def provenance(command: str, run_dir: Path, started: datetime, seconds: dict[str, float]) -> dict[str, Any]:
+    """The content of provenance.json; the times of steps that an earlier, interrupted run finished are kept.
+
+    Args:
+        command: what was typed.
+        run_dir: the run directory, with manifest and feature store.
+        started: when this run began.
+        seconds: wall-clock time of each step that this run did.
+    """
+    file = run_dir / "provenance.json"
+    before = json.loads(file.read_text()) if file.is_file() else {}
+    header = json.loads((run_dir / "features" / "header.json").read_text())
+    return {
+        "command": command,
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+        "git": git_state(),
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "manifest_sha256": hashlib.sha256((run_dir / "manifest.jsonl").read_bytes()).hexdigest(),
+        "encoder": header["encoder"],
+        "seconds": before.get("seconds", {}) | seconds,
+        "started": before.get("started", started.isoformat(timespec="seconds")),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def git_state() -> str | None:
+    """The commit of the package's checkout, with `+changes` where files differ from it; None outside a checkout."""
+    folder = Path(__file__).parent
+    try:
+        commit = _git(folder, "rev-parse", "HEAD")
+        return commit + ("+changes" if _git(folder, "status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True, timeout=10
+    )
+    return done.stdout.strip()
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,87 @@
+"""The settings of `pipeline` and `encode`, as they stand in YAML: plain data that imports nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class EncodeSettings:
+    """How a manifest becomes a feature store.
+
+    Attributes:
+        manifest: the JSONL manifest.
+        store: the folder of the feature store.
+        encoder: `embedded`, a hub id (facebook/wav2vec2-base), or a folder in the Hugging Face layout.
+        revision: of a hub id.
+        precision: what the encoder computes in, fp32 or bf16.
+        window_seconds: for Whisper, a shorter window than its 30 s.
+        dtype: of the stored features: float16, bfloat16 or float32.
+        layers: which layers to keep, from 1; all where null.
+        device: cpu, cuda, or auto.
+    """
+
+    manifest: str = ""
+    store: str = ""
+    encoder: str = "embedded"
+    revision: str | None = None
+    precision: str = "fp32"
+    window_seconds: float | None = None
+    dtype: str = "float16"
+    layers: list[int] | None = None
+    device: str = "auto"
+
+
+@dataclass
+class SplitSettings:
+    """Who trains, who probes, who selects, who is tested; see `corpus.splits.assign_splits`."""
+
+    fractions: dict[str, float] = field(default_factory=lambda: {"train": 0.6, "probe": 0.15, "dev": 0.1, "test": 0.15})
+    disjoint: str | None = None
+    stratify: str | None = None
+    seed: int = 0
+
+
+@dataclass
+class StageSettings:
+    """One training: the settings file that `fit --config` takes, and the fields to set differently.
+
+    Attributes:
+        config: a file, relative to the pipeline file.
+        set: fields of that file, nested, that override it.
+    """
+
+    config: str | None = None
+    set: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class PipelineSettings:
+    """The whole protocol.
+
+    Attributes:
+        run_dir: where everything goes.
+        seeds: one training of every stage and probe for each.
+        corpus: class_path and init_args of a corpus reader.
+        alphabet: the letters of CTC; null takes the English ones, or those that occur where English does not suffice.
+        splits: how the corpus is divided where it does not come divided.
+        encode: as for the verb `encode`; manifest and store are in the run directory.
+        tasks: the labels for each of which a Stage 2 is trained.
+        labels: the labels that every representation is probed for; the tasks where empty.
+        stage1: `config` and `set`, see `StageSettings`.
+        stage2: likewise.
+        probe: likewise.
+    """
+
+    run_dir: str = "???"
+    seeds: list[int] = field(default_factory=lambda: [0])
+    corpus: dict[str, Any] = field(default_factory=dict)
+    alphabet: str | None = None
+    splits: SplitSettings = field(default_factory=SplitSettings)
+    encode: EncodeSettings = field(default_factory=EncodeSettings)
+    tasks: list[str] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    stage1: StageSettings = field(default_factory=StageSettings)
+    stage2: StageSettings = field(default_factory=StageSettings)
+    probe: StageSettings = field(default_factory=StageSettings)
