@@ -1,0 +1,1 @@
+"""The parts of DisentangledEncoder: its stages, where they come from, how it is saved, what it writes for files."""
