@@ -95,8 +95,6 @@ class FrameDataset(Dataset[FrameBatch]):
             ids=[example.id for example in chosen],
             targets=torch.tensor([id for example in chosen for id in example.targets], dtype=torch.int64),
             target_lengths=torch.tensor([len(example.targets) for example in chosen]),
-            labels={
-                name: torch.tensor([example.labels[name] for example in chosen]) for name in chosen[0].labels
-            },
+            labels={name: torch.tensor([example.labels[name] for example in chosen]) for name in chosen[0].labels},
             transcriptions=[example.transcription for example in chosen],
         )

@@ -41,9 +41,7 @@ class FeatureStore:
         skipped: the utterances that could not be encoded, with reasons.
     """
 
-    def __init__(
-        self, path: Path, header: dict[str, Any], shards: list[Path], sidecars: list[Sidecar]
-    ) -> None:
+    def __init__(self, path: Path, header: dict[str, Any], shards: list[Path], sidecars: list[Sidecar]) -> None:
         self.path = path
         self.header = header
         self.skipped: list[Skipped] = read_skipped(path)
@@ -77,9 +75,7 @@ class FeatureStore:
                 f"{FORMAT}; delete the store and run encode again"
             )
         if not (path / COMPLETE).is_file():
-            raise UserError(
-                f"feature store {path} is incomplete; run encode again, which goes on where it stopped"
-            )
+            raise UserError(f"feature store {path} is incomplete; run encode again, which goes on where it stopped")
         shards = [path / SHARDS / name for name in read_json(path / COMPLETE)["shards"]]
         sidecars = [_checked(shard, verify) for shard in shards]
         return cls(path, header, shards, sidecars)

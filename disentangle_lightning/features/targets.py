@@ -26,9 +26,7 @@ def choose_alphabet(utterances: Sequence[Utterance]) -> str:
     return ENGLISH_ALPHABET
 
 
-def class_lists(
-    utterances: Sequence[Utterance], labels: Sequence[str], train_split: str
-) -> dict[str, list[str]]:
+def class_lists(utterances: Sequence[Utterance], labels: Sequence[str], train_split: str) -> dict[str, list[str]]:
     """The classes of each label over the training splits, sorted: {label: classes}.
 
     Raises:
@@ -47,15 +45,11 @@ def _classes(utterances: Sequence[Utterance], name: str, train_split: str) -> li
         known = Counter(label for u in utterances for label in u.labels)
         if any(u.speaker is not None for u in utterances):
             known["speaker"] += 1
-        raise UserError(
-            f"no utterance has label '{name}'; the manifest has {', '.join(sorted(known)) or 'no labels'}"
-        )
+        raise UserError(f"no utterance has label '{name}'; the manifest has {', '.join(sorted(known)) or 'no labels'}")
     trained = by_split.get(train_split, set())
     if len(trained) < 2:
         found = f"only class '{next(iter(trained))}'" if trained else "no class"
-        raise UserError(
-            f"label '{name}' has {found} in split '{train_split}'; a classifier needs two classes or more"
-        )
+        raise UserError(f"label '{name}' has {found} in split '{train_split}'; a classifier needs two classes or more")
     known_classes = set().union(*(by_split.get(split, set()) for split in TRAINING_SPLITS))
     for split in ("dev", "test"):
         unseen = sorted(by_split.get(split, set()) - known_classes)

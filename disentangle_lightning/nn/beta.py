@@ -9,9 +9,7 @@ from disentangle_lightning.errors import UserError
 BetaSchedule = Literal["fixed", "incremental", "warmup"]
 
 
-def beta_at(
-    progress: float, beta: float, schedule: BetaSchedule, start: float = 0.1, ramp: float = 0.9
-) -> float:
+def beta_at(progress: float, beta: float, schedule: BetaSchedule, start: float = 0.1, ramp: float = 0.9) -> float:
     """The weight of the KL at one moment of training.
 
     Args:

@@ -71,9 +71,7 @@ class VIBBottleneck(nn.Module):
     ) -> None:
         super().__init__()
         if variance not in get_args(Variance):
-            raise UserError(
-                f"variance '{variance}' is unknown; expected one of {', '.join(get_args(Variance))}"
-            )
+            raise UserError(f"variance '{variance}' is unknown; expected one of {', '.join(get_args(Variance))}")
         self.variance = variance
         self.net = nn.Sequential(
             nn.Linear(input_dim, input_dim),

@@ -11,9 +11,7 @@ from disentangle_lightning.nn.segments import Segments, pad_packed
 BLANK = 0
 
 
-def ctc_losses(
-    logits: Tensor, segments: Segments, targets: Tensor, target_lengths: Tensor
-) -> tuple[Tensor, Tensor]:
+def ctc_losses(logits: Tensor, segments: Segments, targets: Tensor, target_lengths: Tensor) -> tuple[Tensor, Tensor]:
     """The negative log-likelihood of each utterance's letters, summed over alignments.
 
     CTC emits at most one letter a frame and needs a blank between equal neighbours. An utterance with fewer

@@ -11,7 +11,7 @@ from disentangle_lightning.nn.layer_mixer import LayerMixer, Mixing
 
 
 class LatentEncoder(nn.Module):
-    """A `LayerMixer`, then a `VIBBottleneck`.
+    """A `LayerMixer`, dropout, then a `VIBBottleneck`.
 
     Args:
         num_layers: L, how many layers the features hold.
@@ -19,6 +19,7 @@ class LatentEncoder(nn.Module):
         latent_dim: d.
         mixer, layer: how layers are averaged, see `LayerMixer`.
         variance, deterministic: see `VIBBottleneck`.
+        dropout: the share of the averaged hidden state's dimensions that training leaves out, frame by frame.
 
     >>> import torch
     >>> encoder = LatentEncoder(num_layers=12, input_dim=768, latent_dim=128)
@@ -36,6 +37,7 @@ class LatentEncoder(nn.Module):
         layer: int | None = None,
         variance: Variance = "log_variance",
         deterministic: bool = False,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.config: dict[str, Any] = {
@@ -46,14 +48,16 @@ class LatentEncoder(nn.Module):
             "layer": layer,
             "variance": variance,
             "deterministic": deterministic,
+            "dropout": dropout,
         }
         """Plain types only: `LatentEncoder(**config)` and the state dict make the same encoder again."""
         self.mixer = LayerMixer(num_layers, mixer, layer)
+        self.dropout = nn.Dropout(dropout)
         self.bottleneck = VIBBottleneck(input_dim, latent_dim, variance, deterministic)
 
     def forward(self, features: Tensor) -> Posterior:
         """The posterior of each frame: [N, L, D] of any float dtype -> N distributions over d dimensions."""
-        posterior: Posterior = self.bottleneck(self.mixer(features))
+        posterior: Posterior = self.bottleneck(self.dropout(self.mixer(features)))
         return posterior
 
     def latent(self, posterior: Posterior) -> Tensor:

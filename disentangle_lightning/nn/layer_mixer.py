@@ -43,9 +43,7 @@ class LayerMixer(nn.Module):
         if mode not in get_args(Mixing):
             raise UserError(f"mixer '{mode}' is unknown; expected one of {', '.join(get_args(Mixing))}")
         if (mode == "single") != (layer is not None):
-            raise UserError(
-                f"mixer '{mode}' with layer {layer}: 'single' needs a layer, the others take none"
-            )
+            raise UserError(f"mixer '{mode}' with layer {layer}: 'single' needs a layer, the others take none")
         self.num_layers = num_layers
         self.layer = layer
         if mode == "learned":
@@ -66,9 +64,7 @@ class LayerMixer(nn.Module):
         """
         frames, layers, _ = features.shape
         if layers != self.num_layers:
-            raise UserError(
-                f"the features hold {layers} layers, but the mixer was made for {self.num_layers}"
-            )
+            raise UserError(f"the features hold {layers} layers, but the mixer was made for {self.num_layers}")
         if self.layer is not None:
             return features[:, self.layer].float()
         # A batch of one-row products is the fastest way. Forward and backward on one CPU thread, for float16
@@ -86,8 +82,6 @@ def _frozen_theta(num_layers: int, mode: Mixing, layer: int | None) -> Tensor:
     theta = torch.zeros(num_layers)
     if layer is not None:
         if not 0 <= layer < num_layers:
-            raise UserError(
-                f"layer {layer} does not exist: {num_layers} layers count from 0 to {num_layers - 1}"
-            )
+            raise UserError(f"layer {layer} does not exist: {num_layers} layers count from 0 to {num_layers - 1}")
         theta[torch.arange(num_layers) != layer] = -torch.inf  # a softmax of exactly one and zeros
     return theta

@@ -34,9 +34,7 @@ class AttentionPooling(nn.Module):
     def __init__(self, dim: int, init: QueryInit = "zeros", scaled: bool = True) -> None:
         super().__init__()
         if init not in get_args(QueryInit):
-            raise UserError(
-                f"query init '{init}' is unknown; expected one of {', '.join(get_args(QueryInit))}"
-            )
+            raise UserError(f"query init '{init}' is unknown; expected one of {', '.join(get_args(QueryInit))}")
         self.query = nn.Parameter(torch.zeros(dim) if init == "zeros" else torch.ones(dim))
         self.scale = 1 / math.sqrt(dim) if scaled else 1.0
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import math
 import pickle
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 from torch import nn
@@ -16,6 +19,8 @@ from disentangle_lightning.errors import UserError
 
 _FORMAT = "disentangle_lightning"
 """The checkpoint entry that names the class: what tells our checkpoints from others and stages from each other."""
+
+_MIXER_WEIGHTS = "mixer.theta"
 
 
 class Inputs(TypedDict):
@@ -35,20 +40,25 @@ class Inputs(TypedDict):
 class TaskModule(LightningModule):
     """AdamW on what requires a gradient, learning rate and beta as functions of training progress.
 
-    Progress is computed from the epoch and the batch, never from a scheduler's own counter, so that a training
-    that was interrupted in the middle of an epoch goes on with exactly the rates it would have had.
+    Progress is computed from the epoch and the batch, never from a scheduler's own counter, and so is the seed of each
+    step's noise: a training that was interrupted goes on with exactly the rates and the noise it would have had.
 
     Args:
         learning_rate: the peak.
         weight_decay: of AdamW.
         warmup_fraction: the share of training over which the rate rises from zero; then it falls as a cosine.
+        mixer_rate: how many times faster than the rest the layer weights learn. At 1, as in the paper, they hardly
+            leave their uniform start, for a step moves a logit of theirs as little as any weight among thousands.
     """
 
-    def __init__(self, learning_rate: float, weight_decay: float, warmup_fraction: float) -> None:
+    def __init__(
+        self, learning_rate: float, weight_decay: float, warmup_fraction: float, mixer_rate: float
+    ) -> None:
         super().__init__()
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.warmup_fraction = warmup_fraction
+        self.mixer_rate = mixer_rate
 
     @property
     def progress(self) -> float:
@@ -60,15 +70,24 @@ class TaskModule(LightningModule):
     _batch_index = 0
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        parameters = [p for p in self.parameters() if p.requires_grad]
-        return torch.optim.AdamW(parameters, lr=self.learning_rate, weight_decay=self.weight_decay)
+        trained = [(name, p) for name, p in self.named_parameters() if p.requires_grad]
+        groups: list[dict[str, Any]] = [
+            {"params": [p for name, p in trained if not name.endswith(_MIXER_WEIGHTS)], "factor": 1.0},
+            {"params": [p for name, p in trained if name.endswith(_MIXER_WEIGHTS)], "factor": self.mixer_rate},
+        ]
+        return torch.optim.AdamW(groups, lr=self.learning_rate, weight_decay=self.weight_decay)
+
+    def on_fit_start(self) -> None:
+        self._seed = torch.initial_seed()
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         self._batch_index = batch_idx
+        place = (self.trainer.current_epoch, batch_idx, self.global_rank)
+        torch.manual_seed(int(np.random.SeedSequence([self._seed, *place]).generate_state(1)[0]))
         rate = self.learning_rate * rate_factor(self.progress, self.warmup_fraction)
         optimizer = self.optimizers()
         for group in optimizer.param_groups:  # type: ignore[union-attr]
-            group["lr"] = rate
+            group["lr"] = rate * group["factor"]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[_FORMAT] = type(self).__name__
@@ -143,18 +162,27 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"checkpoint {path} does not exist")
+    _check_archive(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
-        raise UserError(
-            f"checkpoint {path} is not a checkpoint, or holds objects that could run code when loaded; "
-            "it was not loaded"
-        ) from None
-    except (RuntimeError, EOFError, OSError) as error:
-        raise UserError(f"checkpoint {path} is damaged: {str(error).splitlines()[0]}") from None
+        raise UserError(f"checkpoint {path} holds objects that could run code when loaded; it was not loaded") from None
+    except (RuntimeError, ValueError):
+        raise UserError(f"checkpoint {path} is damaged") from None
     if not isinstance(content, dict):
         raise UserError(f"checkpoint {path} holds a {type(content).__name__}, not a checkpoint")
     return content
+
+
+def _check_archive(path: Path) -> None:
+    """Compare every checksum: torch does not, and would load changed weights as if they were right."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, RuntimeError, ValueError):
+        raise UserError(f"checkpoint {path} is damaged, or no checkpoint at all") from None
+    if damaged is not None:
+        raise UserError(f"checkpoint {path} is damaged: the checksum of {damaged} differs")
 
 
 def gather(items: list[Item]) -> list[Item]:

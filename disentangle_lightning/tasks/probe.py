@@ -52,7 +52,7 @@ class Probe(TaskModule):
         query_init, scaled_attention: see `AttentionPooling`.
         clip_gradient: the largest gradient norm of each head.
         seed: decides the heads' first weights.
-        learning_rate, weight_decay, warmup_fraction: see `TaskModule`.
+        learning_rate, mixer_rate, weight_decay, warmup_fraction: see `TaskModule`.
 
     Raises:
         UserError: a target is no label of the data, or the source is missing, not wanted, of another stage, or was
@@ -73,11 +73,12 @@ class Probe(TaskModule):
         clip_gradient: float = 1.0,
         seed: int = 0,
         learning_rate: float = 1e-3,
+        mixer_rate: float = 10.0,
         weight_decay: float = 0.005,
         warmup_fraction: float = 0.1,
     ) -> None:
         hparams = init_arguments(locals())
-        super().__init__(learning_rate, weight_decay, warmup_fraction)
+        super().__init__(learning_rate, weight_decay, warmup_fraction, mixer_rate)
         self.inputs = cast(Inputs, inputs)
         self.representation = representation
         self.clip_gradient = clip_gradient

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -33,18 +35,25 @@ class ProbeHead(nn.Module):
         super().__init__()
         self.target = target
         self._seed = zlib.crc32(f"{seed}/{target}".encode())
-        self.mixer = None if num_layers is None else LayerMixer(num_layers, mixer, layer)
+        with self._own_draws():
+            self.mixer = None if num_layers is None else LayerMixer(num_layers, mixer, layer)
         self.best: dict[str, Tensor] = {}
         """The weights of the best dev epoch so far."""
         self.best_score = (float("-inf"), float("-inf"))
 
     def read_out(self, head: Head, dim: int, outputs: int) -> nn.Module:
-        """The linear or MLP layer, drawn from this head's own seed."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self._seed)
+        """The linear or MLP layer."""
+        with self._own_draws():
             if head == "linear":
                 return nn.Linear(dim, outputs)
             return nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, outputs))
+
+    @contextmanager
+    def _own_draws(self) -> Iterator[None]:
+        """Draw from this head's own seed, and leave the global generator as it is."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self._seed)
+            yield
 
     def mix(self, representation: Tensor) -> Tensor:
         """[N, layers, D] hidden states to [N, D]; latents [N, d] as they are."""

@@ -38,18 +38,20 @@ class Stage1VIB(VIBStage):
         layer: int | None = None,
         variance: Variance = "log_variance",
         deterministic: bool = False,
+        dropout: float = 0.1,
         beta: float = 0.02,
         schedule: BetaSchedule = "warmup",
         beta_start: float = 0.1,
         units: Units = "nats",
         learning_rate: float = 1e-3,
+        mixer_rate: float = 10.0,
         weight_decay: float = 0.005,
         warmup_fraction: float = 0.1,
     ) -> None:
         hparams = init_arguments(locals())
         super().__init__(
-            inputs, latent_dim, mixer, layer, variance, deterministic, beta, schedule, beta_start, units,
-            learning_rate, weight_decay, warmup_fraction,
+            inputs, latent_dim, mixer, layer, variance, deterministic, dropout, beta, schedule, beta_start, units,
+            learning_rate, mixer_rate, weight_decay, warmup_fraction,
         )  # fmt: skip
         self.save_hyperparameters(hparams)
         self.tokenizer = CTCTokenizer(self.inputs["alphabet"])

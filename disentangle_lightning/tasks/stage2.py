@@ -51,6 +51,7 @@ class Stage2ConditionalVIB(VIBStage):
         layer: int | None = None,
         variance: Variance = "log_variance",
         deterministic: bool = False,
+        dropout: float = 0.1,
         beta: float = 1e-4,
         schedule: BetaSchedule = "warmup",
         beta_start: float = 0.1,
@@ -58,13 +59,14 @@ class Stage2ConditionalVIB(VIBStage):
         query_init: QueryInit = "zeros",
         scaled_attention: bool = True,
         learning_rate: float = 1e-3,
+        mixer_rate: float = 10.0,
         weight_decay: float = 0.005,
         warmup_fraction: float = 0.1,
     ) -> None:
         hparams = init_arguments(locals())
         super().__init__(
-            inputs, latent_dim, mixer, layer, variance, deterministic, beta, schedule, beta_start, units,
-            learning_rate, weight_decay, warmup_fraction,
+            inputs, latent_dim, mixer, layer, variance, deterministic, dropout, beta, schedule, beta_start, units,
+            learning_rate, mixer_rate, weight_decay, warmup_fraction,
         )  # fmt: skip
         self.task = task
         self.classes = label_classes(self.inputs["label_names"], task)

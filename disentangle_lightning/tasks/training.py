@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import os
 import warnings
@@ -15,12 +14,13 @@ import yaml
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_info
 
 from disentangle_lightning.errors import UserError
 from disentangle_lightning.features.datamodule import FrameFeatureDataModule
 from disentangle_lightning.tasks.base import TaskModule, read_checkpoint
+from disentangle_lightning.tasks.metrics_file import MetricsFile
 from disentangle_lightning.tasks.predictions import PredictionWriter
 from disentangle_lightning.tasks.probe import Probe
 
@@ -57,6 +57,7 @@ def train(args: ArgsType = None) -> TrainingCLI:
                 "enable_model_summary": False,
             },
             parser_kwargs={"parser_mode": "omegaconf+"},
+            auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
             args=args,
         )
@@ -73,7 +74,14 @@ class TrainingCLI(LightningCLI):
             help="Where the run keeps its config, checkpoints, metrics.csv and results; one run, one directory.",
         )
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
-        parser.set_defaults({"checkpoint.save_last": True, "checkpoint.filename": "best"})
+        parser.set_defaults(
+            {
+                "checkpoint.save_last": True,
+                "checkpoint.filename": "best",
+                # Counted, a resumed run would write last-v1.ckpt, and the next one go on from last.ckpt again.
+                "checkpoint.enable_version_counter": False,
+            }
+        )
         # Linked, not interpolated: an override of run_dir must reach each of these, or two runs share a folder.
         parser.link_arguments("run_dir", "trainer.default_root_dir")
         parser.link_arguments("run_dir", "checkpoint.dirpath", compute_fn=_checkpoint_dir)
@@ -92,7 +100,7 @@ class TrainingCLI(LightningCLI):
         settings = self.settings
         self.run_dir = Path(settings.run_dir)
         if self.subcommand == "fit":
-            _check_run_dir(self.run_dir, self.parser_of_fit().dump(settings, skip_link_targets=False))
+            _check_run_dir(self.run_dir, self.parser_of_fit().dump(settings, skip_unset=False))
             last = self.run_dir / "checkpoints" / _LAST
             if settings.ckpt_path is None and last.is_file():
                 rank_zero_info(f"{last} exists: going on where it stopped")
@@ -111,14 +119,15 @@ class TrainingCLI(LightningCLI):
         return self._parser("fit")
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        resumed = self.settings.ckpt_path if self.subcommand == "fit" else None
         loggers: list[Logger] = []
         if self.subcommand == "fit":
-            loggers.append(RunCSVLogger(self.run_dir, resumed))
+            resumed = self.settings.ckpt_path
+            step = read_checkpoint(resumed)["global_step"] if resumed else 0
+            loggers.append(MetricsFile(self.run_dir / "metrics.csv", step))
         configured = _as_list(self._get(self.config_init, "trainer")["logger"])
         loggers += [logger for logger in configured if isinstance(logger, Logger)]
         trainer: Trainer = super().instantiate_trainer(logger=loggers or False, **kwargs)
-        if trainer.progress_bar_callback is not None and rank_zero_only.rank == 0:
+        if trainer.progress_bar_callback is not None:
             trainer.callbacks.remove(trainer.progress_bar_callback)  # type: ignore[attr-defined]
             trainer.callbacks.insert(0, RichProgressBar(refresh_rate=10, leave=False))  # type: ignore[attr-defined]
         if self.subcommand == "predict":
@@ -134,30 +143,6 @@ class TrainingCLI(LightningCLI):
                 logger.experiment.finish()
 
 
-class RunCSVLogger(CSVLogger):
-    """metrics.csv in the run directory; a resumed run keeps the rows of the steps that its checkpoint has seen.
-
-    Args:
-        run_dir: where metrics.csv lies.
-        resumed: the checkpoint that the run goes on from; None starts anew.
-    """
-
-    def __init__(self, run_dir: Path, resumed: str | None) -> None:
-        super().__init__(run_dir, name="", version="")
-        self._kept = _rows_before(run_dir / "metrics.csv", resumed)
-
-    @property
-    @rank_zero_only
-    def experiment(self) -> Any:
-        first = self._experiment is None
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Experiment logs directory")  # it holds the checkpoint to resume from
-            writer = super().experiment
-        if first:
-            writer.metrics = [*self._kept, *writer.metrics]
-        return writer
-
-
 class _SaveConfig(SaveConfigCallback):
     """config.yaml in the run directory, complete: `fit --config config.yaml` is the same run again."""
 
@@ -168,7 +153,7 @@ class _SaveConfig(SaveConfigCallback):
         folder.mkdir(parents=True, exist_ok=True)
         config = self.config.clone()
         config.ckpt_path = None
-        (folder / "config.yaml").write_text(self.parser.dump(config, skip_none=False))
+        (folder / "config.yaml").write_text(self.parser.dump(config, skip_unset=False))
         self.already_saved = True
 
 
@@ -222,14 +207,6 @@ def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + name] = value
     return flat
-
-
-def _rows_before(file: Path, checkpoint: str | None) -> list[dict[str, Any]]:
-    if checkpoint is None or not file.is_file():
-        return []
-    step = read_checkpoint(checkpoint)["global_step"]
-    with file.open(newline="") as lines:
-        return [row for row in csv.DictReader(lines) if int(row["step"]) < step]
 
 
 def _ignore_known_warnings() -> None:

@@ -8,7 +8,7 @@ from typing import Any, Literal, cast
 import numpy as np
 import torch
 from torch import Tensor
-from torchmetrics import MetricCollection, SumMetric
+from torchmetrics import Metric, MetricCollection, SumMetric
 
 from disentangle_lightning.features.batch import FrameBatch
 from disentangle_lightning.nn.beta import BetaSchedule, beta_at
@@ -21,6 +21,22 @@ from disentangle_lightning.tasks.metrics import bits_per_second, rate_figures
 Units = Literal["nats", "paper"]
 Totals = Literal["task", "task_weight", "kl", "frames"]
 TOTALS: tuple[Totals, ...] = ("task", "task_weight", "kl", "frames")
+
+
+class VectorSum(Metric):
+    """The sum of vectors over batches and processes; SumMetric would add up their elements too."""
+
+    total: Tensor
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.add_state("total", torch.zeros(size), dist_reduce_fx="sum")
+
+    def update(self, vector: Tensor) -> None:
+        self.total += vector
+
+    def compute(self) -> Tensor:
+        return self.total
 
 
 class VIBStage(TaskModule):
@@ -38,9 +54,10 @@ class VIBStage(TaskModule):
         latent_dim: d.
         mixer, layer: see `LayerMixer`.
         variance, deterministic: see `VIBBottleneck`.
+        dropout: see `LatentEncoder`.
         beta, schedule, beta_start: see `beta_at`.
         units: see above.
-        learning_rate, weight_decay, warmup_fraction: see `TaskModule`.
+        learning_rate, mixer_rate, weight_decay, warmup_fraction: see `TaskModule`.
     """
 
     def __init__(
@@ -51,15 +68,17 @@ class VIBStage(TaskModule):
         layer: int | None,
         variance: Variance,
         deterministic: bool,
+        dropout: float,
         beta: float,
         schedule: BetaSchedule,
         beta_start: float,
         units: Units,
         learning_rate: float,
+        mixer_rate: float,
         weight_decay: float,
         warmup_fraction: float,
     ) -> None:
-        super().__init__(learning_rate, weight_decay, warmup_fraction)
+        super().__init__(learning_rate, weight_decay, warmup_fraction, mixer_rate)
         self.inputs: Inputs = inputs  # type: ignore[assignment]
         self.beta = beta
         self.schedule = schedule
@@ -73,10 +92,11 @@ class VIBStage(TaskModule):
             layer=layer,
             variance=variance,
             deterministic=deterministic,
+            dropout=dropout,
         )
         # Sums, so that dev figures are of the corpus whatever the batches, on any number of processes.
         self.dev_totals = MetricCollection({name: SumMetric() for name in TOTALS})
-        self.kl_per_dimension = SumMetric()
+        self.kl_per_dimension = VectorSum(latent_dim)
 
     @abstractmethod
     def logits(self, batch: FrameBatch, z: Tensor) -> Tensor:

@@ -1,0 +1,72 @@
+"""metrics.csv: every logged figure of a run, on disk as soon as it is logged."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
+
+
+class MetricsFile(Logger):
+    """One row per call of `log`, with columns step, epoch and the figures, sorted; a cell is empty if not logged.
+
+    Lightning's CSVLogger throws away the rows of a run that is resumed, and leaves an hparams.yaml beside config.yaml.
+
+    Args:
+        file: where the rows go.
+        step: rows of earlier steps are kept, if the file exists; the checkpoint to go on from has seen them.
+    """
+
+    def __init__(self, file: Path, step: int) -> None:
+        super().__init__()
+        self._file = file
+        self._rows = [row for row in _read(file) if int(row["step"]) < step]
+        self._columns = sorted({name for row in self._rows for name in row})
+        self._written = False
+
+    @property
+    def name(self) -> str:
+        return "metrics"
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    @property
+    def save_dir(self) -> str:
+        return str(self._file.parent)
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        row = metrics | {"step": step}
+        self._rows.append(row)
+        if self._written and row.keys() <= set(self._columns):
+            with self._file.open("a", encoding="utf-8") as file:
+                self._writer(file).writerow(row)
+            return
+        self._columns = sorted({*self._columns, *row})
+        content = io.StringIO()
+        self._writer(content).writeheader()
+        self._writer(content).writerows(self._rows)
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self._file.with_name(self._file.name + ".tmp")
+        temporary.write_text(content.getvalue(), encoding="utf-8")
+        temporary.replace(self._file)
+        self._written = True
+
+    def log_hyperparams(self, params: Any, *_: Any, **__: Any) -> None:
+        """Nothing: config.yaml has them."""
+
+    def _writer(self, file: Any) -> csv.DictWriter[str]:
+        return csv.DictWriter(file, self._columns, lineterminator="\n")
+
+
+def _read(file: Path) -> list[dict[str, Any]]:
+    if not file.is_file():
+        return []
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    return list(csv.DictReader(line for line in lines if line.endswith("\n")))  # the last may have been cut off
