@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from statistics import fmean, stdev
 
@@ -16,9 +17,10 @@ def aggregate(seeds: Sequence[dict[str, float]]) -> dict[str, float]:
     0.2
     """
     figures: dict[str, float] = {}
-    for name in seeds[0]:
+    for name in dict.fromkeys(name for seed in seeds for name in seed):
         values = [seed[name] for seed in seeds if name in seed]
         figures[name] = fmean(values)
-        if len(values) > 1 and not name.endswith((".ci_low", ".ci_high")):
+        has_spread = len(values) > 1 and all(map(math.isfinite, values))
+        if has_spread and not name.endswith((".ci_low", ".ci_high")):
             figures[f"{name}.std"] = stdev(values)
     return figures

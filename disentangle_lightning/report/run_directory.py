@@ -9,10 +9,10 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any, TypeVar
 
 from disentangle_lightning.errors import UserError
+from disentangle_lightning.summary import aggregate
 
 _T = TypeVar("_T")
 _SUFFIXES = ("std", "ci_low", "ci_high")
@@ -179,8 +179,8 @@ def read_run(path: str | Path) -> RunDirectory:
             "is done"
         )
     config = path / "config.yaml"
-    measurements = _average([seed.values for seed in seeds])
-    measurements |= _optional(path / "summary.json", _measurements) or {}
+    averaged = _measurements(aggregate([seed.values for seed in seeds]))
+    measurements = averaged | (_optional(path / "summary.json", _measurements) or {})
     run = RunDirectory(
         path=path,
         measurements=measurements,
@@ -255,16 +255,6 @@ def _missing(run: RunDirectory) -> list[str]:
         if absent:
             missing.append(f"{name} is missing")
     return missing
-
-
-def _average(seeds: list[dict[str, float]]) -> dict[str, Measurement]:
-    """Mean and sample standard deviation over the seeds that have a figure."""
-    averaged = {}
-    for name in _unique(name for values in seeds for name in values):
-        values = [v[name] for v in seeds if name in v]
-        has_spread = len(values) > 1 and all(map(math.isfinite, values))
-        averaged[name] = Measurement(fmean(values), stdev(values) if has_spread else None)
-    return averaged
 
 
 def _measurements(data: Any) -> dict[str, Measurement]:

@@ -28,6 +28,14 @@ def test_knows_tasks_representations_and_targets(read):
     assert run.missing == []
 
 
+def test_intervals_inside_the_seeds_are_no_figures_of_their_own(write):
+    path = write(change_seed={0: {"probe.hidden.speaker.accuracy.ci_low": 0.8}})
+    run = read_run(path)
+    assert run.targets == ["speaker", "style"]
+    (path / "summary.json").unlink()
+    assert read_run(path).measurements["probe.hidden.speaker.accuracy"].ci_low == 0.8
+
+
 def test_curves_skip_the_cells_that_a_row_did_not_log(read):
     curves = read(seeds=1).seeds[0].steps["stage1"].curves
     assert len(curves["train/loss"]) == 60
