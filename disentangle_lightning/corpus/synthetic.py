@@ -24,18 +24,19 @@ from disentangle_lightning.corpus.sentences import make_sentences
 from disentangle_lightning.errors import UserError
 
 SPEAKERS = {
-    "Alicia": "female", "Lee": "male", "belinda": "female", "m4": "male", "f2": "female", "Denis": "male",
-    "linda": "female", "m7": "male", "f4": "female", "Hugo": "male", "Annie": "female", "victor": "male",
-    "grandma": "female", "Storm": "male", "f5": "female", "m2": "male",
+    "Alicia": "female", "Lee": "male", "grandma": "female", "Storm": "male",
+    "f4": "female", "Hugo": "male", "f5": "female", "m2": "male",
+    "belinda": "female", "victor": "male", "Annie": "female", "m4": "male",
+    "linda": "female", "Denis": "male", "f2": "female", "m7": "male",
 }  # fmt: skip
-"""The voices of the synthetic corpus (espeak-ng variants of American English) and their gender. The embedded
-encoder was trained on other voices; experiments/embedded_encoder lists them."""
+"""The voices of the synthetic corpus (espeak-ng variants of American English) and their gender, those that are easiest
+to tell apart first. The embedded encoder was trained on other voices; experiments/embedded_encoder lists them."""
 
 STYLES = {
-    "neutral": Prosody(rate=175, volume=100, pitch=50, range=50),
-    "happy": Prosody(rate=195, volume=130, pitch=70, range=95),
-    "sad": Prosody(rate=140, volume=60, pitch=35, range=20),
-    "angry": Prosody(rate=210, volume=180, pitch=45, range=80),
+    "neutral": Prosody(rate=175, volume=100, pitch=50, range=45),
+    "happy": Prosody(rate=195, volume=130, pitch=75, range=95),
+    "sad": Prosody(rate=135, volume=60, pitch=30, range=15),
+    "angry": Prosody(rate=220, volume=180, pitch=40, range=99),
 }
 """Speaking styles as prosody: the directions of change are those that emotional speech shows; no claim is
 made that a listener would name the emotion."""
