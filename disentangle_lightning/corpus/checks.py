@@ -8,6 +8,7 @@ from typing import Any
 from disentangle_lightning.corpus.audio import utterance_seconds
 from disentangle_lightning.corpus.manifest import SPLITS, Corpus, Skipped, Utterance
 from disentangle_lightning.corpus.tokenizer import CTCTokenizer
+from disentangle_lightning.errors import UserError
 
 
 def drop_unspeakable(utterances: list[Utterance], tokenizer: CTCTokenizer) -> tuple[list[Utterance], list[Skipped]]:
@@ -35,16 +36,14 @@ def describe(corpus: Corpus, tokenizer: CTCTokenizer) -> dict[str, Any]:
         unknown_characters: {character: count} of what transcriptions lose outside the alphabet, the most
         frequent first.
 
-    Raises:
-        UserError: the length of an utterance must be read from its file, and the file is missing or not
-        audio.
+    A file that cannot be opened counts as an utterance of no length: encoding will skip it, and say why.
     """
     splits: dict[str, Any] = {}
     for split in SPLITS:
         if members := [u for u in corpus.utterances if u.split == split]:
             splits[split] = {
                 "utterances": len(members),
-                "hours": sum(map(utterance_seconds, members)) / 3600,
+                "hours": sum(map(_seconds, members)) / 3600,
                 "speakers": len({u.speaker for u in members if u.speaker is not None}),
             }
     unknown: Counter[str] = Counter()
@@ -60,3 +59,10 @@ def describe(corpus: Corpus, tokenizer: CTCTokenizer) -> dict[str, Any]:
         "skipped": [{"id": s.id, "reason": s.reason} for s in corpus.skipped],
         "unknown_characters": dict(sorted(unknown.items(), key=lambda item: (-item[1], item[0]))),
     }
+
+
+def _seconds(utterance: Utterance) -> float:
+    try:
+        return utterance_seconds(utterance)
+    except UserError:
+        return 0.0
