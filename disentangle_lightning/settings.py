@@ -68,8 +68,8 @@ class PipelineSettings:
         splits: how the corpus is divided where it does not come divided.
         encode: as for the verb `encode`; manifest and store are in the run directory.
         tasks: the labels for each of which a Stage 2 is trained.
-        labels: the labels that every representation is probed for; the tasks where empty.
-        stage1: `config` and `set`, see `StageSettings`.
+        labels: the labels that every representation is probed for beside the tasks.
+        stage1: `config`, a file as `fit` takes it, found from here; `set`, the fields to override in it.
         stage2: likewise.
         probe: likewise.
     """

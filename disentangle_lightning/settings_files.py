@@ -11,9 +11,15 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from disentangle_lightning.errors import UserError
-from disentangle_lightning.settings import PipelineSettings
+from disentangle_lightning.settings import PipelineSettings, StageSettings
 
 Settings = TypeVar("Settings")
+
+_OF_THE_PIPELINE = {
+    "data": ("manifest", "store", "labels"),
+    "model.init_args": ("task", "stage1", "representation", "source", "targets"),
+}
+"""What a stage's file may leave open (`???`) for the pipeline to decide."""
 
 
 def read_settings(schema: type[Settings], config: str | Path | None, overrides: Sequence[str]) -> Settings:
@@ -22,14 +28,16 @@ def read_settings(schema: type[Settings], config: str | Path | None, overrides: 
     Raises:
         UserError: the file is missing or no YAML mapping, or a field is unknown, missing or of the wrong type.
     """
+    where = f"{config}: " if config else ""
     try:
         tree = OmegaConf.structured(schema)
         if config is not None:
             tree = OmegaConf.merge(tree, read_yaml(config))
-        tree = OmegaConf.merge(tree, OmegaConf.from_dotlist(_dotlist(overrides)))
+        tree = OmegaConf.merge(tree, _parse_overrides(overrides))
+        for name in sorted(OmegaConf.missing_keys(tree)):
+            raise UserError(f"{where}field '{name}' is missing; give it in the file or as --{name}")
         settings = cast(Settings, OmegaConf.to_object(tree))
     except OmegaConfBaseException as error:
-        where = f"{config}: " if config else ""
         field = f"field '{error.full_key}': " if getattr(error, "full_key", None) else ""
         raise UserError(f"{where}{field}{str(error).splitlines()[0]}") from None
     if isinstance(settings, PipelineSettings):
@@ -47,7 +55,7 @@ def read_yaml(path: str | Path) -> DictConfig:
         tree = OmegaConf.load(path)
     except FileNotFoundError:
         raise UserError(f"settings file {path} does not exist") from None
-    except (yaml.YAMLError, OSError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise UserError(f"settings file {path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, DictConfig):
         raise UserError(f"settings file {path} holds no mapping of fields to values")
@@ -70,27 +78,64 @@ def set_field(tree: dict[str, Any], name: str, value: Any) -> None:
     tree[last] = value
 
 
+def first_difference(before: Any, now: Any, name: str = "") -> str | None:
+    """The dotted name of the first field in which two plain trees differ, and both its values; None if none does.
+
+    >>> first_difference({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}})
+    'a.c 2, not 3'
+    """
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = [*before, *(key for key in now if key not in before)]
+        found = (first_difference(before.get(key), now.get(key), f"{name}.{key}".lstrip(".")) for key in keys)
+        return next((difference for difference in found if difference), None)
+    return None if before == now else f"{name} {before}, not {now}"
+
+
+def escape_interpolations(tree: Any) -> Any:
+    """A plain tree whose `${...}` are text to whoever reads it as YAML settings."""
+    if isinstance(tree, dict):
+        return {key: escape_interpolations(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [escape_interpolations(value) for value in tree]
+    return tree.replace("${", "\\${") if isinstance(tree, str) else tree
+
+
 def _inline_stage_files(settings: PipelineSettings, folder: Path) -> None:
-    """Put each stage's file into `set`, so that the run's own config.yaml needs no other file."""
-    for stage in (settings.stage1, settings.stage2, settings.probe):
-        if stage.config is not None:
-            merged = OmegaConf.merge(read_yaml(folder / stage.config), stage.set)
-            stage.set = cast(dict[str, Any], OmegaConf.to_container(merged, resolve=False))
-            stage.config = None
+    """Put each stage's file into `set`, so that the run's own config.yaml needs no other file.
+
+    The file's own interpolations stay: they are of the stage's fields, which are not complete before it is trained.
+    """
+    for name in ("stage1", "stage2", "probe"):
+        stage: StageSettings = getattr(settings, name)
+        if stage.config is None:
+            continue
+        merged = OmegaConf.merge(read_yaml(folder / stage.config), stage.set)
+        for section, decided in _OF_THE_PIPELINE.items():
+            fields = OmegaConf.select(merged, section) or {}
+            for field in decided:
+                if OmegaConf.is_missing(fields, field):
+                    del fields[field]
+        for field in sorted(OmegaConf.missing_keys(merged)):
+            raise UserError(f"field '{field}' of {folder / stage.config} is missing; give it as --{name}.set.{field}")
+        stage.set = cast(dict[str, Any], OmegaConf.to_container(merged, resolve=False))
+        stage.config = None
 
 
-def _dotlist(overrides: Sequence[str]) -> list[str]:
-    """`--a.b 1 --c=2` to `a.b=1 c=2`."""
-    pairs: list[str] = []
+def _parse_overrides(overrides: Sequence[str]) -> DictConfig:
+    """`--a.b 1 --c=2` as the tree {a: {b: 1}, c: 2}."""
+    tree = OmegaConf.create()
     rest = list(overrides)
     while rest:
         flag = rest.pop(0)
         if not flag.startswith("--"):
             raise UserError(f"argument '{flag}' is not understood; fields are set with --field value")
-        if "=" in flag:
-            pairs.append(flag[2:])
-        elif rest:
-            pairs.append(f"{flag[2:]}={rest.pop(0)}")
-        else:
-            raise UserError(f"{flag} needs a value")
-    return pairs
+        name, has_value, value = flag[2:].partition("=")
+        if not has_value:
+            if not rest or rest[0].startswith("--"):
+                raise UserError(f"--{name} needs a value")
+            value = rest.pop(0)
+        try:
+            tree.merge_with_dotlist([f"{name}={value}"])
+        except yaml.YAMLError:
+            raise UserError(f"the value of --{name} is not YAML: {value}") from None
+    return tree
