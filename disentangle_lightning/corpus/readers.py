@@ -29,21 +29,30 @@ def make_reader(settings: Mapping[str, Any]) -> CorpusReader:
     A `class_path` is one of this package's readers by its name, or any class by its full path.
 
     Raises:
-        UserError: the class does not exist, or does not take these arguments.
+        UserError: the class does not exist or is no reader, or does not take these arguments.
     """
+    if unknown := settings.keys() - {"class_path", "init_args"}:
+        raise UserError(f"field 'corpus.{min(unknown)}' is unknown; a corpus has class_path and init_args")
     name = str(settings.get("class_path", ""))
     path = _SHORT.get(name, name)
     module, _, attribute = path.rpartition(".")
     try:
         reader = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError):
+    except (ImportError, AttributeError, ValueError, TypeError):
         raise UserError(
             f"field 'corpus.class_path' is '{name}'; expected {', '.join(_SHORT)}, or the full path of a class"
         ) from None
-    arguments = dict(settings.get("init_args") or {})
+    if not inspect.isclass(reader) or not hasattr(reader, "read"):
+        raise UserError(f"field 'corpus.class_path' is '{name}', which is no class with a method read")
+    arguments = settings.get("init_args") or {}
     try:
-        inspect.signature(reader).bind(**arguments)
+        signature = inspect.signature(reader, eval_str=True)
+        signature.bind(**arguments)
     except TypeError as error:
         raise UserError(f"field 'corpus.init_args' does not fit {name}: {error}") from None
+    for argument, value in arguments.items():
+        expected = signature.parameters[argument].annotation if argument in signature.parameters else None
+        if expected in (str, int) and type(value) is not expected:
+            raise UserError(f"field 'corpus.init_args.{argument}' is {value!r}; expected {expected.__name__}")
     made: CorpusReader = reader(**arguments)
     return made
