@@ -21,16 +21,21 @@ def run_encode(settings: EncodeSettings) -> EncodeSummary:
     for name in ("manifest", "store"):
         if not getattr(settings, name):
             raise UserError(f"field '{name}' is missing; give it in the settings file or as --{name}")
-    device = settings.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    elif device.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f"device is '{device}', but PyTorch sees no GPU; use cpu or auto")
     encoder = FrozenSpeechEncoder.from_pretrained(
         settings.encoder,
         revision=settings.revision,
         precision=cast(Precision, settings.precision),
         window_seconds=settings.window_seconds,
-        device=device,
+        device=_available(settings.device),
     )
     return encode(settings.manifest, encoder, settings.store, settings.dtype, settings.layers)
+
+
+def _available(device: str) -> str:
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):  # the latter from a PyTorch without CUDA
+        raise UserError(f"field 'device' is '{device}', which PyTorch cannot use here; try auto") from None
+    return device
