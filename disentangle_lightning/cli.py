@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import errno
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +15,10 @@ from disentangle_lightning.errors import UserError
 
 PROGRAM = "disentangle_lightning"
 TRAINING = ("fit", "validate", "test", "predict")
+VERBS = ("pipeline", "encode", *TRAINING, "report", "disentangle")
+
+_NO_BUG = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EEXIST)
+"""Errors that say that a file cannot be written where it was asked for."""
 
 DESCRIPTION = """\
 Separate what was said from how it was said in frozen speech encoders.
@@ -51,22 +56,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        if error.errno not in _NO_BUG:
+            raise
+        print(f"error: {error.filename or 'a file'} cannot be written: {error.strerror}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on where it stopped", file=sys.stderr)
-        return 130
+        return _interrupted()
+    except SystemExit as end:
+        # Lightning turns an interrupt into an exit with status 1, once it has put its trainer in order.
+        if not isinstance(end.__context__, KeyboardInterrupt):
+            raise
+        return _interrupted()
     return 0
 
 
+def _interrupted() -> int:
+    print("interrupted; the same command goes on where it stopped", file=sys.stderr)
+    return 130
+
+
 def _dispatch(arguments: list[str]) -> None:
+    if arguments and arguments[0] not in VERBS and not arguments[0].startswith("-"):
+        raise UserError(f"there is no verb '{arguments[0]}'; expected one of {', '.join(VERBS)}")
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
         description=DESCRIPTION,
         epilog=EPILOG,
         usage=f"{PROGRAM} VERB ...",
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=__version__)
-    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, help=argparse.SUPPRESS)
+    verbs = parser.add_subparsers(prog=PROGRAM, dest="verb", metavar="VERB", required=True, help=argparse.SUPPRESS)
     for add in (_add_pipeline, _add_encode, _add_report, _add_disentangle):
         add(verbs)
     parsed, rest = parser.parse_known_args(arguments)
@@ -87,7 +109,10 @@ def _add_pipeline(verbs: Any) -> None:
         "Started again after an interruption, it goes on where it stopped.",
         _pipeline,
     )
-    parser.add_argument("--config", required=True, help="pipeline settings, such as experiments/demo.yaml")
+    parser.usage = f"{PROGRAM} pipeline --config FILE [--FIELD VALUE ...]"
+    parser.add_argument(
+        "--config", required=True, metavar="FILE", help="pipeline settings, such as experiments/demo.yaml"
+    )
     parser.set_defaults(takes_overrides=True)
 
 
@@ -112,7 +137,8 @@ def _add_encode(verbs: Any) -> None:
         _fields(EncodeSettings) + "\nStarted again after an interruption, it goes on where it stopped.",
         _encode,
     )
-    parser.add_argument("--config", help="encode settings, such as experiments/encode/embedded.yaml")
+    parser.usage = f"{PROGRAM} encode [--config FILE] [--FIELD VALUE ...]"
+    parser.add_argument("--config", metavar="FILE", help="encode settings, such as experiments/encode/embedded.yaml")
     parser.set_defaults(takes_overrides=True)
 
 
@@ -180,7 +206,11 @@ def _verb(
     run: Callable[[argparse.Namespace, list[str]], None],
 ) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = verbs.add_parser(
-        name, description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
+        name,
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.set_defaults(run=run)
     return parser
