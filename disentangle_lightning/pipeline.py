@@ -10,12 +10,14 @@
     RUN_DIR/summary.json, provenance.json, report.html
 
 Each step ends by writing its result, so a step whose result is there is skipped. A training that was interrupted goes
-on from its last checkpoint; every other step is short, or resumes by itself.
+on from its last checkpoint; every other step is short, or resumes by itself. What a label or a transcription must have
+to be learnt is checked with the corpus, before anything expensive is done.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import sys
 import time
@@ -23,24 +25,39 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from rich.console import Console
 
 from disentangle_lightning.corpus.checks import describe, drop_unspeakable
-from disentangle_lightning.corpus.manifest import Corpus, write_manifest
+from disentangle_lightning.corpus.manifest import SPLITS, Corpus, Utterance, write_manifest
 from disentangle_lightning.corpus.readers import make_reader
-from disentangle_lightning.corpus.splits import assign_splits
+from disentangle_lightning.corpus.splits import Disjoint, assign_splits
 from disentangle_lightning.corpus.tokenizer import CTCTokenizer
 from disentangle_lightning.errors import UserError
-from disentangle_lightning.features.targets import choose_alphabet
+from disentangle_lightning.features.layout import read_skipped
+from disentangle_lightning.features.targets import choose_alphabet, class_lists
 from disentangle_lightning.provenance import provenance
 from disentangle_lightning.settings import PipelineSettings, StageSettings
-from disentangle_lightning.settings_files import read_yaml, set_field, write_yaml
+from disentangle_lightning.settings_files import (
+    escape_interpolations,
+    first_difference,
+    read_settings,
+    set_field,
+    write_yaml,
+)
 from disentangle_lightning.summary import aggregate
 from disentangle_lightning.tasks.base import write_json
 
 console = Console(stderr=True)
+
+_MADE_WITH = {
+    "encode": "features",
+    "stage1": "seed*/stage1",
+    "stage2": "seed*/stage2_*",
+    "probe": "seed*/probe_*",
+}
+"""What the run directory holds that was made with a field; with the fields not listed here, manifest.jsonl."""
 
 
 def run_pipeline(settings: PipelineSettings) -> Path:
@@ -59,10 +76,17 @@ class Pipeline:
     def __init__(self, settings: PipelineSettings) -> None:
         if not settings.tasks:
             raise UserError("field 'tasks' is empty; name the label that Stage 2 should learn, such as [speaker]")
-        if not settings.seeds or len(set(settings.seeds)) != len(settings.seeds):
-            raise UserError(f"field 'seeds' is {settings.seeds}; give one or more different whole numbers")
+        if not settings.seeds or len(set(settings.seeds)) != len(settings.seeds) or min(settings.seeds) < 0:
+            raise UserError(f"field 'seeds' is {settings.seeds}; give one or more different whole numbers from 0")
         self.settings = settings
+        self.tasks = list(dict.fromkeys(settings.tasks))
         self.labels = list(dict.fromkeys([*settings.tasks, *settings.labels]))
+        for label in self.labels:
+            if label == "ctc" or not re.fullmatch(r"[^./\\\x00-\x1f]+", label):
+                raise UserError(
+                    f"label '{label}' cannot be learnt: it becomes part of the names of files and figures, where "
+                    "'ctc' is transcription and '.', '/' and '\\' separate names; rename it in the corpus"
+                )
         self.run_dir = Path(settings.run_dir)
         self.manifest = self.run_dir / "manifest.jsonl"
         self.store = self.run_dir / "features"
@@ -74,6 +98,7 @@ class Pipeline:
         self._claim_run_dir()
         self._step("corpus", self.manifest, self._corpus)
         self._step("encode", self.store / "complete.json", self._encode)
+        self._list_skipped()
         for seed in self.settings.seeds:
             self._seed(seed)
         first = self.run_dir / f"seed{self.settings.seeds[0]}"
@@ -92,7 +117,7 @@ class Pipeline:
                 labels=[task],
                 model={"task": task, "stage1": str(stage1)},
             )
-            for task in self.settings.tasks
+            for task in self.tasks
         }
         sources: dict[str, dict[str, Any]] = {
             "hidden": {"representation": "hidden"},
@@ -101,7 +126,7 @@ class Pipeline:
         for task, checkpoint in stage2.items():
             sources[f"acoustic_{task}"] = {"representation": "acoustic", "source": str(checkpoint)}
         for name, source in sources.items():
-            model = {**source, "targets": ["ctc", *self.labels]}
+            model = {**source, "targets": ["ctc", *self.labels], "seed": seed}
             self._train(folder / f"probe_{name}", seed, self.settings.probe, labels=self.labels, model=model)
         file = folder / "latent_map.json"
         self._step(f"seed{seed}/latent_map", file, lambda: self._latent_map(stage2, file))
@@ -147,34 +172,40 @@ class Pipeline:
         utterances, left_out = assign_splits(
             kept,
             splits.fractions,
-            splits.disjoint,
+            cast(Disjoint | None, splits.disjoint),
             splits.stratify,
-            splits.seed,  # type: ignore[arg-type]
+            splits.seed,
         )
+        _check_learnable(utterances, self.tasks, self.labels)
         corpus = Corpus(utterances, [*found.skipped, *unspeakable, *left_out])
-        write_json(self.run_dir / "corpus.json", describe(corpus, tokenizer))
+        trained_alphabet = CTCTokenizer(self.settings.alphabet or choose_alphabet(utterances))
+        write_json(self.run_dir / "corpus.json", describe(corpus, trained_alphabet))
         write_manifest(self.manifest, utterances)
 
     def _encode(self) -> None:
         from disentangle_lightning.features.job import run_encode
 
-        summary = run_encode(replace(self.settings.encode, manifest=str(self.manifest), store=str(self.store)))
-        facts = json.loads((self.run_dir / "corpus.json").read_text())
-        known = {skip["id"] for skip in facts["skipped"]}
-        facts["skipped"] += [asdict(skip) for skip in summary.skipped if skip.id not in known]
-        write_json(self.run_dir / "corpus.json", facts)
+        run_encode(replace(self.settings.encode, manifest=str(self.manifest), store=str(self.store)))
 
-    def _data(self, train_split: str) -> Any:
+    def _list_skipped(self) -> None:
+        """Add what encoding skipped to corpus.json; not part of `encode`, which may end just before."""
+        facts = json.loads((self.run_dir / "corpus.json").read_text(encoding="utf-8"))
+        known = {skip["id"] for skip in facts["skipped"]}
+        if new := [asdict(skip) for skip in read_skipped(self.store) if skip.id not in known]:
+            write_json(self.run_dir / "corpus.json", facts | {"skipped": facts["skipped"] + new})
+
+    def _data(self) -> Any:
+        """The data of the probes, for questions that need no training of a stage."""
         from disentangle_lightning.features.datamodule import FrameFeatureDataModule
 
         return FrameFeatureDataModule(
-            str(self.manifest), str(self.store), self.labels, train_split=train_split, alphabet=self.settings.alphabet
+            str(self.manifest), str(self.store), self.labels, train_split="probe", alphabet=self.settings.alphabet
         )
 
     def _latent_map(self, stage2: dict[str, Path], file: Path) -> None:
         from disentangle_lightning.analysis.latent_map import write_latent_map
 
-        write_latent_map(self._data("train"), stage2, file)
+        write_latent_map(self._data(), stage2, file)
 
     def _duration(self) -> None:
         file = self.run_dir / "duration.json"
@@ -182,14 +213,14 @@ class Pipeline:
         def measure() -> None:
             from disentangle_lightning.analysis.duration import duration_figures
 
-            write_json(file, duration_figures(self._data("probe")))
+            write_json(file, duration_figures(self._data()))
 
         self._step("duration", file, measure)
 
     def _model(self, seed_folder: Path) -> None:
         from disentangle_lightning.encoder import DisentangledEncoder
 
-        checkpoints = [seed_folder / f"stage2_{task}" / "checkpoints" / "best.ckpt" for task in self.settings.tasks]
+        checkpoints = [seed_folder / f"stage2_{task}" / "checkpoints" / "best.ckpt" for task in self.tasks]
         DisentangledEncoder.from_checkpoints(checkpoints).save_pretrained(self.run_dir / "model")
 
     def _finish(self) -> Path:
@@ -199,8 +230,6 @@ class Pipeline:
         per_seed = [self._seed_figures(self.run_dir / f"seed{seed}") for seed in self.settings.seeds]
         figures = aggregate(per_seed) | json.loads((self.run_dir / "duration.json").read_text())
         write_json(self.run_dir / "summary.json", figures)
-        facts = provenance(_command(), self.run_dir, self.started, self.seconds)
-        write_json(self.run_dir / "provenance.json", facts)
         page = write_report(self.run_dir)
         print_report(self.run_dir, Console())
         return page
@@ -219,21 +248,46 @@ class Pipeline:
         begun = time.monotonic()
         work()
         self.seconds[name] = round(time.monotonic() - begun, 1)
+        facts = provenance(_command(), self.run_dir, self.started, self.seconds)
+        write_json(self.run_dir / "provenance.json", facts)
         console.print(f"{name}: {self.seconds[name]:.1f} s")
 
     def _claim_run_dir(self) -> None:
-        """Write config.yaml, or refuse a directory that holds a run with other settings; seeds may be added."""
+        """Write config.yaml, or refuse a directory that holds results of other settings; seeds may be added."""
         file = self.run_dir / "config.yaml"
         now = asdict(self.settings)
         if file.is_file():
-            before = read_yaml(file)
-            for name, value in now.items():
-                if name not in ("seeds", "run_dir") and before.get(name) != value:
+            before = asdict(read_settings(PipelineSettings, file, []))
+            for name in now:
+                if name in ("seeds", "run_dir") or not any(self.run_dir.glob(_MADE_WITH.get(name, "manifest.jsonl"))):
+                    continue
+                if difference := first_difference(before[name], now[name], name):
                     raise UserError(
-                        f"run_dir {self.run_dir} holds a run with other settings of '{name}'; "
+                        f"run_dir {self.run_dir} holds a run with {difference}; "
                         "name another --run_dir, or delete this one"
                     )
-        write_yaml(file, now)
+        trained = {folder.name for folder in self.run_dir.glob("seed*")}
+        if dropped := trained - {f"seed{seed}" for seed in self.settings.seeds}:
+            raise UserError(
+                f"run_dir {self.run_dir} holds {min(dropped)}, which field 'seeds' {self.settings.seeds} leaves out; "
+                "seeds may be added, but none taken away"
+            )
+        write_yaml(file, escape_interpolations(now))
+
+
+def _check_learnable(utterances: list[Utterance], tasks: list[str], labels: list[str]) -> None:
+    """Refuse a corpus in which a stage or probe would find nothing to learn or to be tested on."""
+    class_lists(utterances, tasks, "train")
+    class_lists(utterances, labels, "probe")
+    for split in SPLITS:
+        members = [u for u in utterances if u.split == split]
+        if not members:
+            raise UserError(f"split '{split}' is empty; raise its fraction in field 'splits.fractions'")
+        if not any(u.transcription for u in members):
+            raise UserError(f"no utterance of split '{split}' has a transcription, which Stage 1 cannot do without")
+        for label in labels:
+            if not any(u.label(label) for u in members):
+                raise UserError(f"no utterance of split '{split}' has label '{label}'; stratify by it, or leave it out")
 
 
 def _command() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -16,7 +17,7 @@ PACKAGES = ("disentangle-lightning", "torch", "torchaudio", "lightning", "transf
 
 
 def provenance(command: str, run_dir: Path, started: datetime, seconds: dict[str, float]) -> dict[str, Any]:
-    """The content of provenance.json; the times of steps that an earlier, interrupted run finished are kept.
+    """The content of provenance.json so far; what an earlier, interrupted run wrote of its steps is kept.
 
     Args:
         command: what was typed.
@@ -26,22 +27,26 @@ def provenance(command: str, run_dir: Path, started: datetime, seconds: dict[str
     """
     file = run_dir / "provenance.json"
     before = json.loads(file.read_text()) if file.is_file() else {}
-    header = json.loads((run_dir / "features" / "header.json").read_text())
+    header = run_dir / "features" / "header.json"
     return {
         "command": command,
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
         "git": git_state(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "manifest_sha256": hashlib.sha256((run_dir / "manifest.jsonl").read_bytes()).hexdigest(),
-        "encoder": header["encoder"],
+        "encoder": json.loads(header.read_text())["encoder"] if header.is_file() else None,
         "seconds": before.get("seconds", {}) | seconds,
         "started": before.get("started", started.isoformat(timespec="seconds")),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 
+@functools.cache
 def git_state() -> str | None:
-    """The commit of the package's checkout, with `+changes` where files differ from it; None outside a checkout."""
+    """The commit of the package's checkout, with `+changes` where files differ from it; None outside a checkout.
+
+    Asked once: what counts is the code that was imported.
+    """
     folder = Path(__file__).parent
     try:
         commit = _git(folder, "rev-parse", "HEAD")

@@ -54,7 +54,8 @@ def write_latent_map(data: FrameFeatureDataModule, stage2_checkpoints: dict[str,
 
 def _spread(count: int) -> list[int]:
     """At most `MOST_POINTS` places, evenly spread over `count`."""
-    return np.unique(np.linspace(0, count - 1, min(count, MOST_POINTS)).astype(int)).tolist()
+    places: list[int] = np.unique(np.linspace(0, count - 1, min(count, MOST_POINTS)).astype(int)).tolist()
+    return places
 
 
 def _tsne(points: np.ndarray[Any, Any]) -> list[list[float]]:
