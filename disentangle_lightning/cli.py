@@ -189,12 +189,13 @@ def _add_disentangle(verbs: Any) -> None:
     parser.add_argument("audio", nargs="+", type=Path, help="sound files, or folders of them")
     parser.add_argument("--out", type=Path, default=Path("disentangled"), help="folder to write to")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--upstream", help="folder of the speech encoder, where it has moved since training")
 
 
 def _disentangle(parsed: argparse.Namespace, _: list[str]) -> None:
     from disentangle_lightning.encoder import disentangle
 
-    summary = disentangle(parsed.model, parsed.audio, parsed.out, parsed.device)
+    summary = disentangle(parsed.model, parsed.audio, parsed.out, parsed.device, upstream=parsed.upstream)
     print(summary)
 
 

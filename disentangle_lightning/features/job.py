@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import cast
 
 import torch
@@ -21,8 +22,10 @@ def run_encode(settings: EncodeSettings) -> EncodeSummary:
     for name in ("manifest", "store"):
         if not getattr(settings, name):
             raise UserError(f"field '{name}' is missing; give it in the settings file or as --{name}")
+    # A folder is remembered by its full path: the trained model must find its encoder from anywhere.
+    folder = Path(settings.encoder)
     encoder = FrozenSpeechEncoder.from_pretrained(
-        settings.encoder,
+        str(folder.resolve()) if folder.is_dir() else settings.encoder,
         revision=settings.revision,
         precision=cast(Precision, settings.precision),
         window_seconds=settings.window_seconds,
