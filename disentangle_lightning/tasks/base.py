@@ -51,9 +51,7 @@ class TaskModule(LightningModule):
             leave their uniform start, for a step moves a logit of theirs as little as any weight among thousands.
     """
 
-    def __init__(
-        self, learning_rate: float, weight_decay: float, warmup_fraction: float, mixer_rate: float
-    ) -> None:
+    def __init__(self, learning_rate: float, weight_decay: float, warmup_fraction: float, mixer_rate: float) -> None:
         super().__init__()
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay

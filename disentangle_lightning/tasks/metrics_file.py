@@ -14,19 +14,18 @@ from lightning.pytorch.utilities import rank_zero_only
 class MetricsFile(Logger):
     """One row per call of `log`, with columns step, epoch and the figures, sorted; a cell is empty if not logged.
 
-    Lightning's CSVLogger throws away the rows of a run that is resumed, and leaves an hparams.yaml beside config.yaml.
+    Rows that are there already are kept up to the step that is logged first: those that a run which is resumed had
+    logged before its checkpoint. (Lightning's CSVLogger throws them away, and writes its settings beside config.yaml.)
 
     Args:
         file: where the rows go.
-        step: rows of earlier steps are kept, if the file exists; the checkpoint to go on from has seen them.
     """
 
-    def __init__(self, file: Path, step: int) -> None:
+    def __init__(self, file: Path) -> None:
         super().__init__()
         self._file = file
-        self._rows = [row for row in _read(file) if int(row["step"]) < step]
-        self._columns = sorted({name for row in self._rows for name in row})
-        self._written = False
+        self._columns: list[str] = []
+        self._rows: list[dict[str, Any]] | None = None
 
     @property
     def name(self) -> str:
@@ -41,22 +40,26 @@ class MetricsFile(Logger):
         return str(self._file.parent)
 
     @rank_zero_only
-    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+    def log_metrics(self, metrics: dict[str, float], step: int) -> None:  # type: ignore[override]
         row = metrics | {"step": step}
+        if self._rows is None:
+            self._rows = [earlier for earlier in _read(self._file) if int(earlier["step"]) < step]
         self._rows.append(row)
-        if self._written and row.keys() <= set(self._columns):
+        if row.keys() <= set(self._columns):
             with self._file.open("a", encoding="utf-8") as file:
                 self._writer(file).writerow(row)
-            return
-        self._columns = sorted({*self._columns, *row})
+        else:
+            self._columns = sorted({name for row in self._rows for name in row})
+            self._write_all()
+
+    def _write_all(self) -> None:
         content = io.StringIO()
         self._writer(content).writeheader()
-        self._writer(content).writerows(self._rows)
+        self._writer(content).writerows(self._rows or [])
         self._file.parent.mkdir(parents=True, exist_ok=True)
         temporary = self._file.with_name(self._file.name + ".tmp")
         temporary.write_text(content.getvalue(), encoding="utf-8")
         temporary.replace(self._file)
-        self._written = True
 
     def log_hyperparams(self, params: Any, *_: Any, **__: Any) -> None:
         """Nothing: config.yaml has them."""

@@ -27,7 +27,6 @@ from disentangle_lightning.tasks.probe import Probe
 # Without this, `${beta}` keeps its first value after a later override, silently.
 jsonargparse.set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
 
-_LAST = "last.ckpt"
 _MAY_CHANGE = ("ckpt_path", "run_dir", "trainer.max_epochs", "trainer.logger", "weights_only", "verbose")
 """Settings that a resumed run may change; every other one is part of what the run is."""
 
@@ -101,18 +100,25 @@ class TrainingCLI(LightningCLI):
         self.run_dir = Path(settings.run_dir)
         if self.subcommand == "fit":
             _check_run_dir(self.run_dir, self.parser_of_fit().dump(settings, skip_unset=False))
-            last = self.run_dir / "checkpoints" / _LAST
+            last = self.run_dir / "checkpoints" / "last.ckpt"
             if settings.ckpt_path is None and last.is_file():
                 rank_zero_info(f"{last} exists: going on where it stopped")
                 settings.ckpt_path = str(last)
-        if settings.ckpt_path is not None and settings.ckpt_path not in ("best", "last"):
+        if settings.ckpt_path in ("best", "last"):  # those of the run directory, not what Lightning would look for
+            settings.ckpt_path = str(self.run_dir / "checkpoints" / f"{settings.ckpt_path}.ckpt")
+        if settings.ckpt_path is not None:
             _check_same_settings(settings.ckpt_path, settings.model.get("init_args", {}))
+        settings.weights_only = True  # nothing in a checkpoint may run code
         for logger in _as_list(settings.trainer.get("logger")):
             if hasattr(logger, "init_args"):
                 logger.init_args.save_dir = str(self.run_dir)
                 if logger.class_path.endswith("WandbLogger") and not _wandb_is_configured():
                     rank_zero_info("W&B: no API key, so this run is logged offline; `wandb sync` sends it later")
                     logger.init_args.offline = True
+
+    def after_instantiate_classes(self) -> None:
+        if self.subcommand == "predict" and isinstance(self.model, Probe):
+            raise UserError("a probe has nothing to predict; `test` writes its figures and transcripts")
 
     def parser_of_fit(self) -> LightningArgumentParser:
         """The parser of the `fit` subcommand."""
@@ -121,9 +127,7 @@ class TrainingCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         loggers: list[Logger] = []
         if self.subcommand == "fit":
-            resumed = self.settings.ckpt_path
-            step = read_checkpoint(resumed)["global_step"] if resumed else 0
-            loggers.append(MetricsFile(self.run_dir / "metrics.csv", step))
+            loggers.append(MetricsFile(self.run_dir / "metrics.csv"))
         configured = _as_list(self._get(self.config_init, "trainer")["logger"])
         loggers += [logger for logger in configured if isinstance(logger, Logger)]
         trainer: Trainer = super().instantiate_trainer(logger=loggers or False, **kwargs)
@@ -212,8 +216,12 @@ def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def _ignore_known_warnings() -> None:
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
     for message in (
+        "`isinstance.treespec, LeafSpec.` is deprecated",  # lightning 2.6 is older than torch 2.14
+        "Found .* module.s. in eval mode",  # the frozen stage is meant to be
         "The '.*_dataloader' does not have many workers",  # features come from memory: workers would only copy
         "Checkpoint directory .* exists and is not empty",  # that is how a run is resumed
+        "The dirpath has changed",  # a checkpoint may be tested from any run directory
+        "Couldn't infer the batch indices",  # a prediction carries the ids of its utterances
         "The number of training batches .* is smaller than the logging interval",  # true of small corpora
         "LightningCLI's args parameter is intended",  # the pipeline runs stages in its own process
     ):
