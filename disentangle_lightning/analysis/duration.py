@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn
 
 from disentangle_lightning.features.batch import FrameBatch
 from disentangle_lightning.features.datamodule import FrameFeatureDataModule
@@ -43,6 +44,9 @@ def _table(batches: list[FrameBatch]) -> tuple[NDArray[np.float64], dict[str, ND
 def _predict(features: NDArray[np.float64], labels: NDArray[np.int64], asked: NDArray[np.float64]) -> NDArray[np.int64]:
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    model = HistGradientBoostingClassifier(max_depth=3, early_stopping=False, random_state=0)
-    predictions: NDArray[np.int64] = model.fit(features, labels).predict(asked)
+    # At the default of 20 utterances a leaf, a probe split of less than 40 would be found to give nothing away.
+    leaf = min(20, max(1, len(labels) // 10))
+    model = HistGradientBoostingClassifier(max_depth=3, min_samples_leaf=leaf, early_stopping=False, random_state=0)
+    with threadpool_limits(1):  # three columns: handing work to threads would cost more than it gains
+        predictions: NDArray[np.int64] = model.fit(features, labels).predict(asked)
     return predictions

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn
 
 from disentangle_lightning.features.datamodule import FrameFeatureDataModule
 from disentangle_lightning.nn.segments import segment_mean
@@ -34,8 +35,6 @@ def write_latent_map(data: FrameFeatureDataModule, stage2_checkpoints: dict[str,
     ids: list[str] = []
     labels: dict[str, list[str | None]] = {name: [] for name in data.label_names}
     for batch in data.test_dataloader():
-        if len(ids) >= MOST_POINTS:
-            break
         ids += batch.ids
         for name, classes in data.label_names.items():
             labels[name] += [classes[i] if i >= 0 else None for i in batch.labels[name].tolist()]
@@ -61,8 +60,12 @@ def _spread(count: int) -> list[int]:
 def _tsne(points: np.ndarray[Any, Any]) -> list[list[float]]:
     from sklearn.manifold import TSNE
 
-    perplexity = min(30.0, (len(points) - 1) / 3)
-    # Deterministic: the start is the first two principal components, and the seed is fixed.
-    coordinates = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(points)
+    if len(points) == 1:
+        return [[0.0, 0.0]]
+    # From the principal components, where there are two: a collapsed stage may put every utterance in one place.
+    init = "pca" if min(points.shape) > 1 and points.std(axis=0).any() else "random"
+    tsne = TSNE(perplexity=min(30.0, (len(points) - 1) / 3), init=init, random_state=0)
+    with threadpool_limits(1):  # so that sums are in one order on every machine, and never wait for a busy core
+        coordinates = tsne.fit_transform(points)
     rounded: list[list[float]] = np.round(coordinates, 3).tolist()
     return rounded
