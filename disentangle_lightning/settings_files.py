@@ -110,13 +110,13 @@ def _inline_stage_files(settings: PipelineSettings, folder: Path) -> None:
         if stage.config is None:
             continue
         merged = OmegaConf.merge(read_yaml(folder / stage.config), stage.set)
-        for section, decided in _OF_THE_PIPELINE.items():
-            fields = OmegaConf.select(merged, section) or {}
-            for field in decided:
-                if OmegaConf.is_missing(fields, field):
-                    del fields[field]
         for field in sorted(OmegaConf.missing_keys(merged)):
-            raise UserError(f"field '{field}' of {folder / stage.config} is missing; give it as --{name}.set.{field}")
+            section, _, last = field.rpartition(".")
+            if last not in _OF_THE_PIPELINE.get(section, ()):
+                raise UserError(
+                    f"field '{field}' of {folder / stage.config} is missing; give it as --{name}.set.{field}"
+                )
+            del OmegaConf.select(merged, section)[last]
         stage.set = cast(dict[str, Any], OmegaConf.to_container(merged, resolve=False))
         stage.config = None
 

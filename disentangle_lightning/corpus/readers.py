@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from disentangle_lightning.corpus.manifest import Corpus
 from disentangle_lightning.errors import UserError
@@ -54,5 +54,4 @@ def make_reader(settings: Mapping[str, Any]) -> CorpusReader:
         expected = signature.parameters[argument].annotation if argument in signature.parameters else None
         if expected in (str, int) and type(value) is not expected:
             raise UserError(f"field 'corpus.init_args.{argument}' is {value!r}; expected {expected.__name__}")
-    made: CorpusReader = reader(**arguments)
-    return made
+    return cast(CorpusReader, reader(**arguments))
