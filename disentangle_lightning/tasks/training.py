@@ -217,6 +217,7 @@ def _ignore_known_warnings() -> None:
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
     for message in (
         "`isinstance.treespec, LeafSpec.` is deprecated",  # lightning 2.6 is older than torch 2.14
+        "It is recommended to use `self.log",  # epoch figures are summed over processes before they are logged
         "Found .* module.s. in eval mode",  # the frozen stage is meant to be
         "The '.*_dataloader' does not have many workers",  # features come from memory: workers would only copy
         "Checkpoint directory .* exists and is not empty",  # that is how a run is resumed
