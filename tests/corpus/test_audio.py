@@ -94,9 +94,7 @@ def test_one_sample_is_decoded(tmp_path: Path, rate: int) -> None:
     "path", ["a.wav", "float.wav", "ulaw.wav", "a.aiff", "a.au", "a.flac", "a.ogg", "opus.ogg", "a.mp3"]
 )
 @pytest.mark.parametrize("kept", [0.6, 0.9])
-def test_a_truncated_file_is_refused_and_not_silently_shortened(
-    tmp_path: Path, path: str, kept: float
-) -> None:
+def test_a_truncated_file_is_refused_and_not_silently_shortened(tmp_path: Path, path: str, kept: float) -> None:
     file = tmp_path / path
     subtype = {"float.wav": "FLOAT", "ulaw.wav": "ULAW", "opus.ogg": "OPUS"}.get(path)
     soundfile.write(file, noise(64_000), 16_000, subtype=subtype)

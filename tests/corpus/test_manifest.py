@@ -75,9 +75,7 @@ def test_a_faulty_line_is_named(tmp_path: Path, line: str, message: str) -> None
     assert str(path) in str(error.value)
 
 
-@pytest.mark.parametrize(
-    ("content", "message"), [(b"\n", "has no utterances"), (b"\xff\xfe", "is not UTF-8")]
-)
+@pytest.mark.parametrize(("content", "message"), [(b"\n", "has no utterances"), (b"\xff\xfe", "is not UTF-8")])
 def test_an_empty_or_binary_manifest_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "m.jsonl"
     path.write_bytes(content)
@@ -116,9 +114,7 @@ def test_the_audio_hash_follows_audio_and_order_only() -> None:
     assert audio_hash([relabelled, second], Path("/c")) == base
     assert audio_hash([second, first], Path("/c")) != base
     assert audio_hash([Utterance("a", Path("/c/a.wav"), start=1.0), second], Path("/c")) != base
-    assert (
-        audio_hash([Utterance("a", Path("/d/a.wav")), Utterance("b", Path("/d/b.wav"))], Path("/d")) == base
-    )
+    assert audio_hash([Utterance("a", Path("/d/a.wav")), Utterance("b", Path("/d/b.wav"))], Path("/d")) == base
 
 
 def test_one_line_holds_one_utterance(tmp_path: Path) -> None:

@@ -20,9 +20,7 @@ FRACTIONS = {"train": 0.6, "probe": 0.1, "dev": 0.1, "test": 0.2}
 SIDES = ({"train", "probe"}, {"dev"}, {"test"})
 
 
-def utterance(
-    id: str, speaker: str = "s", sentence: str = "t", split: str | None = None, **labels: str
-) -> Utterance:
+def utterance(id: str, speaker: str = "s", sentence: str = "t", split: str | None = None, **labels: str) -> Utterance:
     return Utterance(id, Path(f"/c/{id}.wav"), 0.0, 1.0, sentence, speaker, split, labels)
 
 
@@ -56,9 +54,7 @@ def test_no_speaker_is_on_two_sides_and_probe_shares_those_of_train() -> None:
     assigned, skipped = assign_splits(crossed(10, 10), FRACTIONS, "speaker")
     assert counts(assigned) == {"train": 60, "probe": 10, "dev": 10, "test": 20}
     assert shared(assigned, "speaker") == set()
-    assert {u.speaker for u in assigned if u.split == "probe"} <= {
-        u.speaker for u in assigned if u.split == "train"
-    }
+    assert {u.speaker for u in assigned if u.split == "probe"} <= {u.speaker for u in assigned if u.split == "train"}
     assert skipped == []
 
 
@@ -103,9 +99,7 @@ def test_each_class_keeps_its_share_as_closely_as_counts_allow() -> None:
 
 
 def test_groups_of_uneven_size_are_stratified_too() -> None:
-    utterances = [
-        utterance(f"{s}-{i}", f"s{s}", gender="mf"[s % 2]) for s in range(24) for i in range(5 + 3 * s)
-    ]
+    utterances = [utterance(f"{s}-{i}", f"s{s}", gender="mf"[s % 2]) for s in range(24) for i in range(5 + 3 * s)]
     assigned, _ = assign_splits(utterances, FRACTIONS, "speaker", stratify="gender")
     assert shared(assigned, "speaker") == set()
     for gender in "mf":
@@ -130,9 +124,7 @@ def test_utterances_without_the_label_are_split_too() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(
-    st.lists(
-        st.tuples(st.integers(0, 8), st.integers(0, 8), st.sampled_from("xy")), min_size=40, max_size=90
-    ),
+    st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8), st.sampled_from("xy")), min_size=40, max_size=90),
     st.sampled_from([None, "speaker", "sentence", "speaker+sentence"]),
     st.sampled_from([None, "mood"]),
     st.randoms(use_true_random=False),
@@ -160,9 +152,7 @@ def test_splits_are_disjoint_complete_and_blind_to_order(
 
 
 def test_another_seed_gives_another_split() -> None:
-    splits = [
-        [u.split for u in assign_splits(crossed(10, 10), FRACTIONS, seed=seed)[0]] for seed in (0, 0, 1)
-    ]
+    splits = [[u.split for u in assign_splits(crossed(10, 10), FRACTIONS, seed=seed)[0]] for seed in (0, 0, 1)]
     assert splits[0] == splits[1] != splits[2]
 
 

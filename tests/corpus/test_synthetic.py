@@ -68,9 +68,7 @@ def test_every_combination_of_the_factors_is_spoken_once(corpus: tuple[Path, lis
 
 
 @pytest.mark.parametrize("styles_per_sentence", [1, 2, 3])
-def test_every_pair_of_factors_stays_crossed_with_fewer_styles(
-    tmp_path: Path, styles_per_sentence: int
-) -> None:
+def test_every_pair_of_factors_stays_crossed_with_fewer_styles(tmp_path: Path, styles_per_sentence: int) -> None:
     reader = SyntheticSpeech(str(tmp_path), 8, 8, styles_per_sentence)
     clips = reader._clips()
     assert len(clips) == 8 * 8 * styles_per_sentence
@@ -119,9 +117,7 @@ def test_killed_half_way_and_run_again_gives_the_same_bits(
     assert again == content(corpus[0])
 
 
-def test_clips_that_are_there_are_kept(
-    corpus: tuple[Path, list[Utterance]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_clips_that_are_there_are_kept(corpus: tuple[Path, list[Utterance]], monkeypatch: pytest.MonkeyPatch) -> None:
     folder, utterances = corpus
     monkeypatch.setattr(synthetic, "_speak", pytest.fail)
     assert SyntheticSpeech(str(folder), sentences=3, speakers=4).read().utterances == utterances

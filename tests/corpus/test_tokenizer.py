@@ -53,9 +53,7 @@ def test_unknown_characters_are_counted_and_punctuation_is_not() -> None:
 def test_an_alphabet_is_read_off_other_languages(transcriptions: list[str], alphabet: str) -> None:
     tokenizer = CTCTokenizer.from_transcriptions(transcriptions)
     assert tokenizer.alphabet == alphabet
-    assert (
-        tokenizer.decode(tokenizer.encode(transcriptions[0])) == tokenizer.normalize(transcriptions[0]) != ""
-    )
+    assert tokenizer.decode(tokenizer.encode(transcriptions[0])) == tokenizer.normalize(transcriptions[0]) != ""
 
 
 def test_composed_and_decomposed_letters_are_one() -> None:
@@ -80,8 +78,6 @@ def test_an_alphabet_that_could_not_work_is_refused(alphabet: str) -> None:
         CTCTokenizer(alphabet)
 
 
-@pytest.mark.parametrize(
-    ("ids", "frames"), [([], 0), ([5], 1), ([5, 5], 3), ([5, 6, 6, 6], 6), ([5, 6, 5], 3)]
-)
+@pytest.mark.parametrize(("ids", "frames"), [([], 0), ([5], 1), ([5, 5], 3), ([5, 6, 6, 6], 6), ([5, 6, 5], 3)])
 def test_ctc_needs_a_blank_between_equal_neighbours(ids: list[int], frames: int) -> None:
     assert frames_needed(ids) == frames

@@ -29,9 +29,7 @@ class FakeEncoder:
     minimum_samples = 400
     maximum_samples: int | None = 32_000
 
-    def __init__(
-        self, fingerprint: str = "aaaa", name: str = "fake", precision: str = "fp32", scale: float = 1.0
-    ):
+    def __init__(self, fingerprint: str = "aaaa", name: str = "fake", precision: str = "fp32", scale: float = 1.0):
         self.precision = precision
         self.scale = scale
         self.identity: dict[str, Any] = {

@@ -104,9 +104,7 @@ def test_utterances_that_encoding_skipped_are_left_out_and_counted(make_manifest
     data = FrameFeatureDataModule(str(manifest), str(tmp_path / "store"), [])
     assert data.skipped == 3
     (tmp_path / "store/skipped.jsonl").write_text("")
-    with pytest.raises(
-        UserError, match=r"3 utterances of the manifest are not in .* such as 'u010'; run encode"
-    ):
+    with pytest.raises(UserError, match=r"3 utterances of the manifest are not in .* such as 'u010'; run encode"):
         FrameFeatureDataModule(str(manifest), str(tmp_path / "store"), [])
 
 
@@ -169,9 +167,7 @@ def test_an_incomplete_store_is_not_trained_on(corpus):
 
 def test_features_stay_on_disk_unless_they_fit_in_a_quarter_of_the_memory(corpus, monkeypatch, caplog):
     data = FrameFeatureDataModule(*corpus, [], train_split="probe")
-    size = sum(
-        len(b.features) for b in (*data.train_dataloader(), *data.val_dataloader(), *data.test_dataloader())
-    )
+    size = sum(len(b.features) for b in (*data.train_dataloader(), *data.val_dataloader(), *data.test_dataloader()))
     size *= 4 * 6 * 2
     for free, words in ((4 * size, "stay on disk"), (4 * size + 1, "read into memory")):
         monkeypatch.setattr(residency, "free_memory", lambda free=free: free)

@@ -138,9 +138,7 @@ def _quiet():
 
 
 @pytest.mark.parametrize(("workers", "stop"), [(0, 1), (0, 8), (2, 8), (0, "epoch end")])
-def test_a_training_that_stops_and_resumes_sees_what_an_uninterrupted_one_sees(
-    corpus, tmp_path, workers, stop
-):
+def test_a_training_that_stops_and_resumes_sees_what_an_uninterrupted_one_sees(corpus, tmp_path, workers, stop):
     data = make_data(corpus, num_workers=workers)
     per_epoch = len(data.train_dataloader())
     assert per_epoch == 6  # so 1 and 8 stop in the middle of an epoch

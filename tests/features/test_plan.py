@@ -41,9 +41,7 @@ def fill(lengths, max_frames, max_utterances):
 def test_the_plan_keeps_its_contract(arguments):
     plan = plan_batches(**arguments)
     lengths, world_size = arguments["lengths"], arguments["world_size"]
-    batches = [
-        batch for step in zip(*plan, strict=True) for batch in step
-    ]  # strict: equal counts on every rank
+    batches = [batch for step in zip(*plan, strict=True) for batch in step]  # strict: equal counts on every rank
     assert len(plan) == world_size
 
     order = sorted(lengths) if arguments["shuffle"] else lengths

@@ -55,10 +55,7 @@ def test_layers_go_by_their_number_in_the_encoder(make_manifest, encoder, tmp_pa
     torch.testing.assert_close(store.read(index), expected[:, 1:])
     torch.testing.assert_close(store.read(index, [3, 4]), expected[:, 2:])
     torch.testing.assert_close(store.read(index, [4, 2]), expected[:, [3, 1]])
-    assert (
-        store.read(index, [3, 4]).untyped_storage().data_ptr()
-        == store.read(index).untyped_storage().data_ptr()
-    )
+    assert store.read(index, [3, 4]).untyped_storage().data_ptr() == store.read(index).untyped_storage().data_ptr()
     with pytest.raises(UserError, match=r"layers \[1\] were asked for, .* holds layers \[2, 3, 4\]"):
         store.read(index, [1])
 
@@ -109,9 +106,7 @@ def test_a_shard_without_its_sidecar_is_made_again(make_manifest, encoder, tmp_p
     assert shards(tmp_path / "store") == before
 
 
-def test_a_complete_store_is_not_encoded_again_even_with_new_labels_and_splits(
-    make_manifest, encoder, tmp_path
-):
+def test_a_complete_store_is_not_encoded_again_even_with_new_labels_and_splits(make_manifest, encoder, tmp_path):
     manifest = make_manifest([*LENGTHS, 100])
     first = encode(manifest, encoder, tmp_path / "store")
     changed = [replace(u, split="test", labels={"accent": "x"}) for u in read_manifest(manifest)]
@@ -242,9 +237,7 @@ def spoil(folder: Path) -> dict[str, str]:
     (folder / "clip000.wav").unlink()
     soundfile.write(folder / "clip001.wav", np.zeros(1600), 16_000)
     noise = np.random.default_rng(0).uniform(-1, 1, 1600).astype(np.float32)
-    soundfile.write(
-        folder / "clip002.wav", np.where(np.arange(1600) == 5, np.nan, noise), 16_000, subtype="FLOAT"
-    )
+    soundfile.write(folder / "clip002.wav", np.where(np.arange(1600) == 5, np.nan, noise), 16_000, subtype="FLOAT")
     (folder / "clip003.wav").write_text("this is no audio")
     os.truncate(folder / "clip004.wav", 3000)
     soundfile.write(folder / "clip005.wav", noise[:399], 16_000)
@@ -262,9 +255,7 @@ def spoil(folder: Path) -> dict[str, str]:
     }
 
 
-def test_clips_that_cannot_be_encoded_are_left_out_listed_and_nothing_else_is(
-    make_manifest, tmp_path, encoder
-):
+def test_clips_that_cannot_be_encoded_are_left_out_listed_and_nothing_else_is(make_manifest, tmp_path, encoder):
     class Fragile(type(encoder)):
         def __call__(self, waveforms):
             features = super().__call__(waveforms)

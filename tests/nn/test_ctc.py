@@ -29,9 +29,7 @@ def collapse(path: tuple[int, ...]) -> list[int]:
 def enumerated(logits: Tensor, target: list[int]) -> Tensor:
     """Minus the log of the summed probability of every path through [T, V] that collapses to the target."""
     log_p = logits.double().log_softmax(1)
-    paths = torch.tensor(
-        [p for p in product(range(logits.shape[1]), repeat=len(logits)) if collapse(p) == target]
-    )
+    paths = torch.tensor([p for p in product(range(logits.shape[1]), repeat=len(logits)) if collapse(p) == target])
     return -log_p[torch.arange(len(logits)), paths].sum(1).logsumexp(0)
 
 
