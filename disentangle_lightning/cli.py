@@ -68,7 +68,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not isinstance(end.__context__, KeyboardInterrupt):
             raise
         return _interrupted()
+    except ValueError as error:
+        # jsonargparse wraps what a model's __init__ raises.
+        wrapped = _user_error_behind(error)
+        if wrapped is None:
+            raise
+        print(f"error: {wrapped}", file=sys.stderr)
+        return 2
     return 0
+
+
+def _user_error_behind(error: BaseException | None) -> UserError | None:
+    """The UserError that an exception was raised from, through however many others."""
+    while error is not None and not isinstance(error, UserError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _interrupted() -> int:
