@@ -277,12 +277,13 @@ class Pipeline:
 
 def _check_learnable(utterances: list[Utterance], tasks: list[str], labels: list[str]) -> None:
     """Refuse a corpus in which a stage or probe would find nothing to learn or to be tested on."""
+    for split in SPLITS:
+        if not any(u.split == split for u in utterances):
+            raise UserError(f"split '{split}' is empty; raise its fraction in field 'splits.fractions'")
     class_lists(utterances, tasks, "train")
     class_lists(utterances, labels, "probe")
     for split in SPLITS:
         members = [u for u in utterances if u.split == split]
-        if not members:
-            raise UserError(f"split '{split}' is empty; raise its fraction in field 'splits.fractions'")
         if not any(u.transcription for u in members):
             raise UserError(f"no utterance of split '{split}' has a transcription, which Stage 1 cannot do without")
         for label in labels:
