@@ -19,6 +19,7 @@ import soundfile
 import torch
 import yaml
 
+import disentangle_lightning.tasks.training  # noqa: F401  # its libraries set environment variables: before any test
 from disentangle_lightning import cli
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
