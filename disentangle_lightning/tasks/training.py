@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 import warnings
@@ -42,24 +43,27 @@ def train(args: ArgsType = None) -> TrainingCLI:
     """
     with warnings.catch_warnings():
         _ignore_known_warnings()
-        return TrainingCLI(
-            TaskModule,
-            FrameFeatureDataModule,
-            subclass_mode_model=True,
-            save_config_callback=_SaveConfig,
-            seed_everything_default=0,
-            trainer_defaults={
-                "use_distributed_sampler": False,  # the batch plan deals to processes
-                "gradient_clip_val": 1.0,
-                "num_sanity_val_steps": 0,  # dev scores would count an untrained model
-                "log_every_n_steps": 10,
-                "enable_model_summary": False,
-            },
-            parser_kwargs={"parser_mode": "omegaconf+"},
-            auto_configure_optimizers=False,
-            load_from_checkpoint_support=False,
-            args=args,
-        )
+        try:
+            return TrainingCLI(
+                TaskModule,
+                FrameFeatureDataModule,
+                subclass_mode_model=True,
+                save_config_callback=_SaveConfig,
+                seed_everything_default=0,
+                trainer_defaults={
+                    "use_distributed_sampler": False,  # the batch plan deals to processes
+                    "gradient_clip_val": 1.0,
+                    "num_sanity_val_steps": 0,  # dev scores would count an untrained model
+                    "log_every_n_steps": 10,
+                    "enable_model_summary": False,
+                },
+                parser_kwargs={"parser_mode": "omegaconf+", "exit_on_error": False},
+                auto_configure_optimizers=False,
+                load_from_checkpoint_support=False,
+                args=args,
+            )
+        except argparse.ArgumentError as error:
+            raise UserError(" ".join(str(error).split())) from None
 
 
 class TrainingCLI(LightningCLI):
