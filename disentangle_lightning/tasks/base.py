@@ -131,7 +131,8 @@ def load_task(path: str | Path, kind: type[Task]) -> Task:
     """A trained module from its checkpoint, on the CPU, in evaluation mode. Nothing in the file can run code.
 
     Raises:
-        UserError: the file is missing, is no checkpoint, would run code when loaded, or is of another kind.
+        UserError: the file is missing, is no checkpoint, would run code when loaded, is of another kind, or was
+            written by a version of this package that knew other settings.
     """
     content = read_checkpoint(path)
     found = content.get(_FORMAT)
@@ -139,8 +140,13 @@ def load_task(path: str | Path, kind: type[Task]) -> Task:
         raise UserError(f"checkpoint {path} was not written by disentangle_lightning")
     if found != kind.__name__:
         raise UserError(f"checkpoint {path} holds a {found}; a {kind.__name__} is needed here")
-    module = kind(**{k: v for k, v in content["hyper_parameters"].items() if not k.startswith("_")})
-    module.load_state_dict(content["state_dict"])
+    try:
+        module = kind(**{k: v for k, v in content["hyper_parameters"].items() if not k.startswith("_")})
+        module.load_state_dict(content["state_dict"])
+    except (TypeError, RuntimeError) as error:
+        raise UserError(
+            f"checkpoint {path} was written by another version of disentangle_lightning: {str(error).splitlines()[0]}"
+        ) from None
     module.on_load_checkpoint(content)
     return module.eval()
 

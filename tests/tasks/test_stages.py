@@ -282,6 +282,15 @@ def test_a_checkpoint_of_another_kind_is_refused(
         Probe(inputs, ["emotion"], "acoustic", stage1_checkpoint)
 
 
+def test_a_checkpoint_with_settings_of_another_version_is_refused(stage1_checkpoint: str, tmp_path: Path) -> None:
+    content = torch.load(stage1_checkpoint, weights_only=True)
+    content["hyper_parameters"]["gone_since"] = 1
+    old = tmp_path / "old.ckpt"
+    torch.save(content, old)
+    with pytest.raises(UserError, match=r"old\.ckpt was written by another version.*gone_since"):
+        load_task(old, Stage1VIB)
+
+
 def test_features_of_another_encoder_or_of_other_layers_are_refused(
     replant: Callable[..., Planted], stage1_checkpoint: str
 ) -> None:
