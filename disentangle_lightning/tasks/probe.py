@@ -92,6 +92,8 @@ class Probe(TaskModule):
         num_layers = self.inputs["num_layers"] if self.source is None else None
         self.heads = nn.ModuleDict()
         for target in targets:
+            if hasattr(nn.ModuleDict, target):  # PyTorch keeps these names for itself
+                raise UserError(f"label '{target}' cannot be probed under this name; rename it in the corpus")
             if target == CTC_TARGET:
                 self.heads[target] = CTCHead(seed, dim, self.tokenizer, head, num_layers, mixer, layer)
             else:

@@ -64,6 +64,8 @@ def train(args: ArgsType = None) -> TrainingCLI:
             )
         except argparse.ArgumentError as error:
             raise UserError(" ".join(str(error).split())) from None
+        except UnicodeDecodeError:
+            raise UserError("a file given with --config is not text; settings files are YAML") from None
 
 
 class TrainingCLI(LightningCLI):

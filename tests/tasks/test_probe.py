@@ -220,3 +220,10 @@ def test_a_ctc_probe_takes_the_alphabet_of_its_data_not_that_of_the_stage(
     inputs = planted.data(LABELS, alphabet="ABCD").inputs
     probe = Probe(inputs, ["ctc"], "textual", stage1_checkpoint)
     assert head_weights(probe, "ctc")["classifier.weight"].shape[0] == 6
+
+
+def test_a_label_named_like_a_method_of_pytorch_is_refused(planted: Planted) -> None:
+    inputs = probe_data(planted).inputs
+    inputs["label_names"] |= {"type": ["a", "b"]}
+    with pytest.raises(UserError, match="label 'type' cannot be probed under this name"):
+        Probe(inputs, ["type"])
