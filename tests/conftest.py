@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 from collections.abc import Iterator
@@ -37,6 +38,9 @@ SET_BY_LIBRARIES = {
 }
 """Environment variables that an import or a call sets for the whole process; they are put back, but are no leak."""
 
+GRACE_SECONDS = 10.0
+"""How long a thread that is on its way out may take on a busy machine."""
+
 
 @pytest.fixture(autouse=True)
 def no_leaks() -> Iterator[None]:
@@ -57,6 +61,11 @@ def no_leaks() -> Iterator[None]:
     assert changed <= SET_BY_LIBRARIES, f"environment variables were changed: {sorted(changed - SET_BY_LIBRARIES)}"
 
     started = [thread for thread in threading.enumerate() if thread not in threads and not thread.daemon]
+    if started:
+        gc.collect()  # transformers drops its pool of loading threads without waiting for them to end
+    for thread in started:
+        thread.join(GRACE_SECONDS)
+    started = [thread for thread in started if thread.is_alive()]
     assert not started, f"threads are still running: {started}"
 
     grouped = torch.distributed.is_available() and torch.distributed.is_initialized()
