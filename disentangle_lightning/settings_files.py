@@ -10,6 +10,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from disentangle_lightning.atomic import write_text
 from disentangle_lightning.errors import UserError
 from disentangle_lightning.settings import PipelineSettings, StageSettings
 
@@ -64,10 +65,7 @@ def read_yaml(path: str | Path) -> DictConfig:
 
 def write_yaml(path: Path, settings: Any) -> None:
     """Write settings atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(OmegaConf.to_yaml(settings), encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, OmegaConf.to_yaml(settings))
 
 
 def set_field(tree: dict[str, Any], name: str, value: Any) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from disentangle_lightning.atomic import write_text
 from disentangle_lightning.errors import UserError
 
 SPLITS = ("train", "probe", "dev", "test")
@@ -104,11 +105,8 @@ def read_manifest(path: str | Path) -> list[Utterance]:
 def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
     """Write a manifest atomically, audio paths relative to its folder."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps(_to_json(u, path.parent), ensure_ascii=False) + "\n" for u in utterances]
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text("".join(lines), encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, "".join(lines))
 
 
 def audio_hash(utterances: Sequence[Utterance], relative_to: Path) -> str:

@@ -15,6 +15,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import nn
 
+from disentangle_lightning.atomic import write_text
 from disentangle_lightning.errors import UserError
 
 _FORMAT = "disentangle_lightning"
@@ -117,10 +118,7 @@ def rate_factor(progress: float, warmup_fraction: float) -> float:
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON atomically: readers see the old file or the whole new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 Task = TypeVar("Task", bound=TaskModule)
