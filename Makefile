@@ -6,8 +6,10 @@ READY := $(VENV)/.ready
 FSDD ?= ../shared/real_speech/fsdd
 WHISPER ?= ../shared/encoders/whisper-tiny.en-encoder
 
+BENCHMARKS := startup encode stream memory step probes ddp protocol
+
 .DEFAULT_GOAL := help
-.PHONY: help demo real-speech test test-slow lint clean
+.PHONY: help demo real-speech test test-slow test-faults bench lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,10 +22,17 @@ real-speech: $(READY) ## the same on real recordings: FSDD=folder WHISPER=folder
 	    --corpus.init_args.folder $(FSDD) --encode.encoder $(WHISPER)
 
 test: $(READY) ## the tests
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -m "not slow and not faults"
 
 test-slow: $(READY) ## the tests that take over half a minute each
 	$(BIN)/python -m pytest -q -m slow
+
+test-faults: $(READY) ## kill encoding and training at 50 random instants each
+	$(BIN)/python -m pytest -q -m faults
+
+bench: $(READY) ## every benchmark: ratios here and in bench.json; leave the machine alone meanwhile
+	$(BIN)/python -m pip install --quiet --editable '.[dev,bench]'
+	for name in $(BENCHMARKS); do $(BIN)/python experiments/benchmarks/$$name.py || exit 1; done
 
 lint: $(READY) ## ruff and strict mypy
 	$(BIN)/ruff check .

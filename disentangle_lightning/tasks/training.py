@@ -20,6 +20,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from disentangle_lightning.errors import UserError
 from disentangle_lightning.features.datamodule import FrameFeatureDataModule
+from disentangle_lightning.memory import keep_freed_memory
 from disentangle_lightning.tasks.base import TaskModule, read_checkpoint
 from disentangle_lightning.tasks.metrics_file import MetricsFile
 from disentangle_lightning.tasks.predictions import PredictionWriter
@@ -41,6 +42,7 @@ def train(args: ArgsType = None) -> TrainingCLI:
     Raises:
         UserError: a bad setting or file, or a run directory that holds another run.
     """
+    keep_freed_memory()
     with warnings.catch_warnings():
         _ignore_known_warnings()
         try:
