@@ -1,10 +1,13 @@
 """Separate what was said from how it was said in frozen speech encoders."""
 
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
 
 __version__ = "0.1.0"
 
+TYPE_CHECKING = False  # type checkers take it for typing's, which costs an import
 if TYPE_CHECKING:
+    from typing import Any
+
     from disentangle_lightning.encoder import DisentangledEncoder
 
 __all__ = ["DisentangledEncoder", "__version__"]

@@ -1,17 +1,24 @@
-"""The command line: one verb, one function. Help costs no heavy import."""
+"""The command line: one verb, one function. Help costs no heavy import.
+
+What a verb needs is imported where it runs, the standard library's dataclasses, pathlib and typing too: together they
+would cost as much as the rest of a bare `--help`.
+"""
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import errno
 import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
 
 from disentangle_lightning import __version__
 from disentangle_lightning.errors import UserError
+
+TYPE_CHECKING = False
+"""Type checkers take it for typing's, which costs an import."""
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
 
 PROGRAM = "disentangle_lightning"
 TRAINING = ("fit", "validate", "test", "predict")
@@ -68,21 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not isinstance(end.__context__, KeyboardInterrupt):
             raise
         return _interrupted()
-    except ValueError as error:
-        # jsonargparse wraps what a model's __init__ raises.
-        wrapped = _user_error_behind(error)
-        if wrapped is None:
-            raise
-        print(f"error: {wrapped}", file=sys.stderr)
-        return 2
     return 0
-
-
-def _user_error_behind(error: BaseException | None) -> UserError | None:
-    """The UserError that an exception was raised from, through however many others."""
-    while error is not None and not isinstance(error, UserError):
-        error = error.__cause__ or error.__context__
-    return error
 
 
 def _interrupted() -> int:
@@ -91,43 +84,41 @@ def _interrupted() -> int:
 
 
 def _dispatch(arguments: list[str]) -> None:
-    if arguments and arguments[0] not in VERBS and not arguments[0].startswith("-"):
-        raise UserError(f"there is no verb '{arguments[0]}'; expected one of {', '.join(VERBS)}")
-    parser = argparse.ArgumentParser(
-        prog=PROGRAM,
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        usage=f"{PROGRAM} VERB ...",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    """Run the verb that was asked for; only its parser is made."""
+    verb = arguments[0] if arguments else ""
+    if verb in _VERBS:
+        make_parser, run = _VERBS[verb]
+        parser = make_parser(f"{PROGRAM} {verb}")
+        parsed, rest = parser.parse_known_args(arguments[1:])
+        if rest and verb not in _TAKES_OVERRIDES:
+            parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        run(parsed, rest)
+        return
+    if verb and not verb.startswith("-"):
+        raise UserError(f"there is no verb '{verb}'; expected one of {', '.join(VERBS)}")
+    parser = _parser(PROGRAM, DESCRIPTION, EPILOG)
+    parser.usage = f"{PROGRAM} VERB ..."
     parser.add_argument("--version", action="version", version=__version__)
-    verbs = parser.add_subparsers(prog=PROGRAM, dest="verb", metavar="VERB", required=True, help=argparse.SUPPRESS)
-    for add in (_add_pipeline, _add_encode, _add_report, _add_disentangle):
-        add(verbs)
-    parsed, rest = parser.parse_known_args(arguments)
-    if rest and not getattr(parsed, "takes_overrides", False):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    parsed.run(parsed, rest)
+    parser.add_argument("verb", metavar="VERB", help=argparse.SUPPRESS)
+    parser.parse_args(arguments)
+    parser.error("VERB comes first")
 
 
-def _add_pipeline(verbs: Any) -> None:
+def _pipeline_parser(program: str) -> argparse.ArgumentParser:
     from disentangle_lightning.settings import PipelineSettings
 
-    parser = _verb(
-        verbs,
-        "pipeline",
+    parser = _parser(
+        program,
         "The whole protocol: corpus, features, both stages, probes of every representation, report.",
         _fields(PipelineSettings) + "\n"
         "Nested fields take dots: --splits.disjoint sentence, --stage1.set.model.init_args.beta 0.05.\n"
         "Started again after an interruption, it goes on where it stopped.",
-        _pipeline,
     )
-    parser.usage = f"{PROGRAM} pipeline --config FILE [--FIELD VALUE ...]"
+    parser.usage = f"{program} --config FILE [--FIELD VALUE ...]"
     parser.add_argument(
         "--config", required=True, metavar="FILE", help="pipeline settings, such as experiments/demo.yaml"
     )
-    parser.set_defaults(takes_overrides=True)
+    return parser
 
 
 def _pipeline(parsed: argparse.Namespace, overrides: list[str]) -> None:
@@ -141,19 +132,17 @@ def _pipeline(parsed: argparse.Namespace, overrides: list[str]) -> None:
     print(f"\nReport: {page}")
 
 
-def _add_encode(verbs: Any) -> None:
+def _encode_parser(program: str) -> argparse.ArgumentParser:
     from disentangle_lightning.settings import EncodeSettings
 
-    parser = _verb(
-        verbs,
-        "encode",
+    parser = _parser(
+        program,
         "Run a frozen encoder over a manifest, once, and keep its frames.",
         _fields(EncodeSettings) + "\nStarted again after an interruption, it goes on where it stopped.",
-        _encode,
     )
-    parser.usage = f"{PROGRAM} encode [--config FILE] [--FIELD VALUE ...]"
+    parser.usage = f"{program} [--config FILE] [--FIELD VALUE ...]"
     parser.add_argument("--config", metavar="FILE", help="encode settings, such as experiments/encode/embedded.yaml")
-    parser.set_defaults(takes_overrides=True)
+    return parser
 
 
 def _encode(parsed: argparse.Namespace, overrides: list[str]) -> None:
@@ -169,11 +158,12 @@ def _encode(parsed: argparse.Namespace, overrides: list[str]) -> None:
         print(f"  skipped {skip.id}: {skip.reason}")
 
 
-def _add_report(verbs: Any) -> None:
-    parser = _verb(
-        verbs, "report", "Tables here and one HTML page from a run directory; several are compared.", "", _report
-    )
+def _report_parser(program: str) -> argparse.ArgumentParser:
+    from pathlib import Path
+
+    parser = _parser(program, "Tables here and one HTML page from a run directory; several are compared.")
     parser.add_argument("run_dir", nargs="+", type=Path, help="run directory of a pipeline")
+    return parser
 
 
 def _report(parsed: argparse.Namespace, _: list[str]) -> None:
@@ -191,19 +181,20 @@ def _report(parsed: argparse.Namespace, _: list[str]) -> None:
     print(f"\nReport: {page}")
 
 
-def _add_disentangle(verbs: Any) -> None:
-    parser = _verb(
-        verbs,
-        "disentangle",
+def _disentangle_parser(program: str) -> argparse.ArgumentParser:
+    from pathlib import Path
+
+    parser = _parser(
+        program,
         "z_textual, z_acoustic, transcript, predictions and attention of each sound file.",
         "Writes OUT/NAME.safetensors for each file and one line for each in OUT/index.jsonl.",
-        _disentangle,
     )
     parser.add_argument("model", help="folder or hub id of a DisentangledEncoder, such as runs/demo/model")
     parser.add_argument("audio", nargs="+", type=Path, help="sound files, or folders of them")
     parser.add_argument("--out", type=Path, default=Path("disentangled"), help="folder to write to")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--upstream", help="folder of the speech encoder, where it has moved since training")
+    return parser
 
 
 def _disentangle(parsed: argparse.Namespace, _: list[str]) -> None:
@@ -213,26 +204,31 @@ def _disentangle(parsed: argparse.Namespace, _: list[str]) -> None:
     print(summary)
 
 
-def _verb(
-    verbs: Any,
-    name: str,
-    description: str,
-    epilog: str,
-    run: Callable[[argparse.Namespace, list[str]], None],
-) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = verbs.add_parser(
-        name,
+_VERBS: dict[str, tuple[Callable[[str], argparse.ArgumentParser], Callable[[argparse.Namespace, list[str]], None]]] = {
+    "pipeline": (_pipeline_parser, _pipeline),
+    "encode": (_encode_parser, _encode),
+    "report": (_report_parser, _report),
+    "disentangle": (_disentangle_parser, _disentangle),
+}
+"""How the arguments of a verb are parsed, and what is then done with them and with the overrides left over."""
+
+_TAKES_OVERRIDES = ("pipeline", "encode")
+
+
+def _parser(program: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(
+        prog=program,
         description=description,
         epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.set_defaults(run=run)
-    return parser
 
 
 def _fields(settings: type[Any]) -> str:
     """The fields of a settings class with the explanations of its docstring, as --field lines."""
+    import dataclasses
+
     explanations = (settings.__doc__ or "").split("Attributes:\n", 1)[-1].rstrip()
     lines = ["fields, in the file or as --FIELD VALUE:"]
     for line in explanations.splitlines():

@@ -28,6 +28,11 @@ from tiny_pipeline import (
     write_settings,
 )
 
+from disentangle_lightning.errors import UserError
+from disentangle_lightning.pipeline import run_pipeline
+from disentangle_lightning.settings import PipelineSettings
+from disentangle_lightning.settings_files import read_settings
+
 STAGE2 = EXPERIMENTS / "stage2" / "default.yaml"
 
 
@@ -379,6 +384,15 @@ def test_a_field_of_a_training_that_cannot_be(
     finished: Path, tmp_path: Path, fields: dict[str, str], sentence: str
 ) -> None:
     assert sentence in _refused_stage2(finished, tmp_path, **fields)
+
+
+def test_what_a_model_refuses_is_a_user_error_in_python_too(finished: Path, tmp_path: Path) -> None:
+    os.symlink(finished.parent / "corpus", tmp_path / "corpus")
+    os.symlink(finished.parent / "encoder", tmp_path / "encoder")
+    overrides = ["--stage1.set.model.init_args.mixer", "single", "--stage1.set.model.init_args.layer", "9"]
+    settings = read_settings(PipelineSettings, write_settings(tmp_path), overrides)
+    with pytest.raises(UserError, match="layer 9 does not exist"):
+        run_pipeline(settings)
 
 
 @pytest.mark.parametrize("verb", ["pipeline", "encode"])

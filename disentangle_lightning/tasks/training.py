@@ -68,6 +68,19 @@ def train(args: ArgsType = None) -> TrainingCLI:
             raise UserError(" ".join(str(error).split())) from None
         except UnicodeDecodeError:
             raise UserError("a file given with --config is not text; settings files are YAML") from None
+        except ValueError as error:
+            # jsonargparse wraps what a model's __init__ raises.
+            wrapped = _user_error_behind(error)
+            if wrapped is None:
+                raise
+            raise wrapped from None
+
+
+def _user_error_behind(error: BaseException | None) -> UserError | None:
+    """The UserError that an exception was raised from, through however many others."""
+    while error is not None and not isinstance(error, UserError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 class TrainingCLI(LightningCLI):
