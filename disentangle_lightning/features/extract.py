@@ -19,7 +19,7 @@ from disentangle_lightning import __version__
 from disentangle_lightning.corpus.audio import SAMPLE_RATE, load_utterance, utterance_seconds
 from disentangle_lightning.corpus.manifest import Skipped, Utterance, audio_hash, read_manifest
 from disentangle_lightning.errors import UserError
-from disentangle_lightning.features.layout import DTYPES, FORMAT, read_skipped
+from disentangle_lightning.features.layout import DTYPES, FORMAT, WRITTEN_DTYPES, read_skipped
 from disentangle_lightning.features.writer import StoreWriter
 
 _LOOKAHEAD = 64
@@ -77,7 +77,7 @@ def encode(
         manifest_path: the corpus; labels and splits may change later, the audio may not.
         encoder: the frozen encoder.
         store_path: the folder of the store.
-        dtype: float32, float16 or bfloat16.
+        dtype: float32, float16, bfloat16 or int8 (a scale for every frame of every layer).
         layers: the numbers of the layers to keep, from 1 to the encoder's `num_layers`; None keeps all.
         batch_seconds: how much audio goes through the encoder at once, in seconds; a longer clip goes alone.
         shard_megabytes: the size of a file of the store.
@@ -94,21 +94,10 @@ def encode(
     """
     if dtype not in DTYPES:
         raise UserError(f"dtype is '{dtype}'; features are stored as {', '.join(DTYPES)}")
-    layers = _checked_layers(layers, encoder.num_layers)
+    layers = checked_layers(layers, encoder.num_layers)
     manifest_path = Path(manifest_path)
     utterances = read_manifest(manifest_path)
-    header = {
-        "format": FORMAT,
-        "encoder": encoder.identity,
-        "precision": encoder.precision,
-        "layers": layers,
-        "dtype": dtype,
-        "dim": encoder.dim,
-        "frame_rate": encoder.frame_rate,
-        "manifest_sha256": audio_hash(utterances, manifest_path.parent),
-        "versions": {name: version(name) for name in ("torch", "transformers")}
-        | {"disentangle_lightning": __version__},
-    }
+    header = store_header(encoder, layers, dtype, audio_hash(utterances, manifest_path.parent))
     with StoreWriter(store_path, header, round(shard_megabytes * 1e6)) as writer:
         if writer.complete:
             return EncodeSummary(len(writer.finished), read_skipped(writer.path))
@@ -134,7 +123,28 @@ def encode(
     return EncodeSummary(encoded, skipped)
 
 
-def _checked_layers(layers: Sequence[int] | None, num_layers: int) -> list[int]:
+def store_header(encoder: SpeechEncoder, layers: list[int], dtype: str, manifest_sha256: str) -> dict[str, Any]:
+    """What features are: of which audio, by which encoder, in which layers and dtype."""
+    return {
+        "format": FORMAT,
+        "encoder": encoder.identity,
+        "precision": encoder.precision,
+        "layers": layers,
+        "dtype": dtype,
+        "dim": encoder.dim,
+        "frame_rate": encoder.frame_rate,
+        "manifest_sha256": manifest_sha256,
+        "versions": {name: version(name) for name in ("torch", "transformers")}
+        | {"disentangle_lightning": __version__},
+    }
+
+
+def checked_layers(layers: Sequence[int] | None, num_layers: int) -> list[int]:
+    """The numbers of the layers to keep, ascending; None means all.
+
+    Raises:
+        UserError: the encoder has no such layer, or none is asked for.
+    """
     if layers is None:
         return list(range(1, num_layers + 1))
     if not layers or not all(1 <= layer <= num_layers for layer in layers):
@@ -179,12 +189,19 @@ def _decode(utterance: Utterance, encoder: SpeechEncoder) -> tuple[Utterance, Te
         waveform = load_utterance(utterance)
     except UserError as error:
         return Skipped(utterance.id, str(error))
-    samples, least, most = len(waveform), encoder.minimum_samples, encoder.maximum_samples
-    if samples < least:
-        return Skipped(utterance.id, f"{samples} samples at 16 kHz; the encoder needs at least {least}")
-    if most is not None and samples > most:
-        return Skipped(utterance.id, f"{samples} samples at 16 kHz; the encoder takes {most} at most")
+    if reason := misfit(len(waveform), encoder):
+        return Skipped(utterance.id, reason)
     return utterance, waveform
+
+
+def misfit(samples: int, encoder: SpeechEncoder) -> str | None:
+    """Why an encoder cannot take a clip of so many samples at 16 kHz, or None where it can."""
+    least, most = encoder.minimum_samples, encoder.maximum_samples
+    if samples < least:
+        return f"{samples} samples at 16 kHz; the encoder needs at least {least}"
+    if most is not None and samples > most:
+        return f"{samples} samples at 16 kHz; the encoder takes {most} at most"
+    return None
 
 
 def _divert(
@@ -222,7 +239,7 @@ def _encode_batch(
     with torch.inference_mode():
         exact = encoder(torch.stack([waveform for _, waveform in batch]))
         exact = exact[:, :, [layer - 1 for layer in layers]]
-        stored = exact.to(DTYPES[dtype])
+        stored = exact.to(WRITTEN_DTYPES[dtype])
         exact_is_finite = exact.isfinite().all(dim=(1, 2, 3)).tolist()
         stored_is_finite = stored.isfinite().all(dim=(1, 2, 3)).tolist()
         stored = stored.cpu()

@@ -2,11 +2,13 @@
 
     STORE/
         header.json                 what was encoded, by which encoder, into which layers and dtype
-        shards/00000.safetensors    one tensor `features` [frames, layers, dim]: utterances end to end
+        shards/00000.safetensors    one tensor `features` [rows, dim]: utterances end to end, each layer by layer,
+                                    [layers, frames, dim]; for int8 also `scales` [rows] float32
         shards/00000.json           its checksum, its size, and whose frames they are; written after the shard
         skipped.jsonl               the utterances left out, each with a reason
         complete.json               the names of the shards; written last
 
+One layer of an utterance, or consecutive ones, are one stretch of a file: reading a few layers costs a few layers.
 Safetensors holds numbers only, so nothing that is loaded can run code.
 """
 
@@ -25,10 +27,14 @@ import torch
 from disentangle_lightning.corpus.manifest import Skipped
 from disentangle_lightning.errors import UserError
 
-FORMAT = 1
+FORMAT = 2
 """The layout's version; a store of another version is refused."""
 
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "int8": torch.int8}
+"""What features are stored as."""
+
+WRITTEN_DTYPES = DTYPES | {"int8": torch.float32}
+"""What the writer takes them in: it quantises by itself."""
 
 HEADER = "header.json"
 SHARDS = "shards"
