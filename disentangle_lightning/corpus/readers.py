@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Mapping
-from typing import Any, Protocol, cast
+from collections.abc import Mapping, Sequence
+from types import NoneType, UnionType
+from typing import Any, Literal, Protocol, Union, cast, get_args, get_origin
 
 from disentangle_lightning.corpus.manifest import Corpus
 from disentangle_lightning.errors import UserError
@@ -52,6 +53,21 @@ def make_reader(settings: Mapping[str, Any]) -> CorpusReader:
         raise UserError(f"field 'corpus.init_args' does not fit {name}: {error}") from None
     for argument, value in arguments.items():
         expected = signature.parameters[argument].annotation if argument in signature.parameters else None
-        if expected in (str, int) and type(value) is not expected:
-            raise UserError(f"field 'corpus.init_args.{argument}' is {value!r}; expected {expected.__name__}")
+        if not _fits(value, expected):
+            wanted = inspect.formatannotation(expected).replace("collections.abc.Sequence", "list")
+            raise UserError(f"field 'corpus.init_args.{argument}' is {value!r}; expected {wanted}")
     return cast(CorpusReader, reader(**arguments))
+
+
+def _fits(value: Any, expected: Any) -> bool:
+    """Whether a value from YAML is of an annotated type; types that YAML does not have pass."""
+    kind, of = get_origin(expected), get_args(expected)
+    if kind in (Union, UnionType):
+        return any(_fits(value, one) for one in of)
+    if kind is Literal:
+        return value in of
+    if kind in (list, Sequence):
+        return isinstance(value, list | tuple) and all(_fits(item, of[0]) for item in value)
+    if expected is float:
+        return type(value) in (int, float)
+    return type(value) is expected if expected in (str, int, bool, NoneType) else True
