@@ -7,13 +7,14 @@ import math
 import pickle
 import zipfile
 import zlib
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar
 
 import numpy as np
 import torch
 from lightning.pytorch import LightningModule
-from torch import nn
+from torch import Tensor, nn
 
 from disentangle_lightning.atomic import write_text
 from disentangle_lightning.errors import UserError
@@ -22,6 +23,9 @@ _FORMAT = "disentangle_lightning"
 """The checkpoint entry that names the class: what tells our checkpoints from others and stages from each other."""
 
 _MIXER_WEIGHTS = "mixer.theta"
+
+LEAST_WEIGHT = 1e-6
+"""Below one utterance shared by any number of processes: divides a sum that is zero where no utterance counts."""
 
 
 class Inputs(TypedDict):
@@ -90,6 +94,19 @@ class TaskModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[_FORMAT] = type(self).__name__
+
+    def is_repeat(self, batch_idx: int) -> bool:
+        """Whether an evaluation batch was dealt only to give every process the same number of them.
+
+        The plan repeats one only where every batch is a single utterance: U of them, and then their first few again.
+        """
+        trainer = self.trainer
+        if trainer.world_size == 1:
+            return False
+        loader: Any = trainer.test_dataloaders
+        if trainer.validating or trainer.predicting:
+            loader = trainer.val_dataloaders if trainer.validating else trainer.predict_dataloaders
+        return batch_idx * trainer.world_size + trainer.global_rank >= len(loader.dataset)
 
     def write_results(self, figures: dict[str, float], **files: Any) -> None:
         """Write summary.json and `NAME.json` for each of `files` into the run directory, each atomically."""
@@ -187,13 +204,30 @@ def _check_archive(path: Path) -> None:
         raise UserError(f"checkpoint {path} is damaged: the checksum of {damaged} differs")
 
 
-def gather(items: list[Item]) -> list[Item]:
-    """The items of all processes, in the order of their ranks."""
-    if not torch.distributed.is_initialized():
-        return items
-    parts: list[list[Item]] = [[] for _ in range(torch.distributed.get_world_size())]
-    torch.distributed.all_gather_object(parts, items)
-    return [item for part in parts for item in part]
+def gather(batches: list[list[Item]]) -> list[Item]:
+    """The items of every process's batches, in the order in which one process alone would have had them.
+
+    The plan deals batch number s W + r to step s of process r, so it is the order of (s, r).
+    """
+    parts = [batches]
+    if torch.distributed.is_initialized():
+        parts = [[] for _ in range(torch.distributed.get_world_size())]
+        torch.distributed.all_gather_object(parts, batches)
+    return [item for step in zip_longest(*parts, fillvalue=[]) for batch in step for item in batch]
+
+
+def mean_over_ranks(values: Tensor) -> Tensor:
+    """The mean of a small vector over all processes, without a gradient; on one process, the vector itself.
+
+    Data-parallel training averages the gradients of the processes. Where each divides its sum by this mean of what
+    all of them would divide by, that average is the gradient that one process has on all their batches together.
+    """
+    values = values.detach()
+    if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
+        return values
+    total = values.clone()
+    torch.distributed.all_reduce(total)
+    return total / torch.distributed.get_world_size()
 
 
 def freeze(module: nn.Module) -> None:

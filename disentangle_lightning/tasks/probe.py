@@ -14,6 +14,7 @@ from disentangle_lightning.features.batch import FrameBatch
 from disentangle_lightning.nn.layer_mixer import LayerMixer, Mixing
 from disentangle_lightning.nn.pooling import QueryInit
 from disentangle_lightning.tasks.base import (
+    LEAST_WEIGHT,
     Inputs,
     TaskModule,
     check_same_features,
@@ -22,6 +23,7 @@ from disentangle_lightning.tasks.base import (
     gather,
     init_arguments,
     load_task,
+    mean_over_ranks,
 )
 from disentangle_lightning.tasks.metrics import classification_figures, transcription_figures
 from disentangle_lightning.tasks.probe_head import ClassHead, CTCHead, Head, ProbeHead
@@ -101,8 +103,8 @@ class Probe(TaskModule):
                 self.heads[target] = ClassHead(
                     target, seed, dim, classes, head, query_init, scaled_attention, num_layers, mixer, layer
                 )
-        self._transcripts: list[dict[str, str]] = []
-        self._answers: dict[str, list[tuple[int, int]]] = {name: [] for name in targets if name != CTC_TARGET}
+        self._transcripts: list[list[dict[str, str]]] = []
+        self._answers: dict[str, list[list[tuple[int, int]]]] = {name: [] for name in targets if name != CTC_TARGET}
 
     @property
     def name(self) -> str:
@@ -128,13 +130,16 @@ class Probe(TaskModule):
 
     def training_step(self, batch: FrameBatch, batch_idx: int) -> Tensor:
         representation = self.represent(batch)
-        losses = {
-            f"train/{name}_loss": head.loss(head.logits(representation, batch), batch)
-            for name, head in self.each_head()
-        }
-        self.log_dict(losses, batch_size=len(batch))
+        parts = [head.losses(head.logits(representation, batch), batch) for _, head in self.each_head()]
+        sums = torch.stack([total for total, _ in parts])
+        counts = torch.stack([count for _, count in parts])
+        # The counts are those of the batches of all processes; where none has a target, its sum is zero.
+        mean_sums, mean_counts = mean_over_ranks(torch.stack([sums, counts])).unbind()
+        mean_counts = mean_counts.clamp(min=LEAST_WEIGHT)
+        figures = zip(self.heads, mean_sums / mean_counts, strict=True)
+        self.log_dict({f"train/{name}_loss": loss for name, loss in figures}, batch_size=len(batch))
         # The heads share no parameter, so the gradient of the sum is each head's own gradient.
-        return torch.stack(list(losses.values())).sum()
+        return (sums / mean_counts).sum()
 
     def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
         """Each head by its own norm: a loud head must not slow the others down."""
@@ -142,6 +147,8 @@ class Probe(TaskModule):
             torch.nn.utils.clip_grad_norm_(head.parameters(), self.clip_gradient)
 
     def validation_step(self, batch: FrameBatch, batch_idx: int) -> None:
+        if self.is_repeat(batch_idx):
+            return
         representation = self.represent(batch)
         for _, head in self.each_head():
             head.update(head.logits(representation, batch), batch)
@@ -158,14 +165,16 @@ class Probe(TaskModule):
             head.restore_best()
 
     def test_step(self, batch: FrameBatch, batch_idx: int) -> None:
+        if self.is_repeat(batch_idx):
+            return
         representation = self.represent(batch)
         for name, head in self.each_head():
             logits = head.logits(representation, batch)
             if name == CTC_TARGET:
-                self._transcripts += transcript_pairs(batch, logits, self.tokenizer)
+                self._transcripts.append(transcript_pairs(batch, logits, self.tokenizer))
             else:
                 pairs = zip(batch.labels[name].tolist(), logits.argmax(-1).tolist(), strict=True)
-                self._answers[name] += [pair for pair in pairs if pair[0] >= 0]
+                self._answers[name].append([pair for pair in pairs if pair[0] >= 0])
 
     def on_test_epoch_end(self) -> None:
         figures: dict[str, float] = {}

@@ -63,8 +63,8 @@ class ProbeHead(nn.Module):
         """What the head says of a batch."""
         raise NotImplementedError
 
-    def loss(self, logits: Tensor, batch: FrameBatch) -> Tensor:
-        """The mean loss over the utterances that have this target."""
+    def losses(self, logits: Tensor, batch: FrameBatch) -> tuple[Tensor, Tensor]:
+        """The sum of the losses of the utterances that have this target, and how many have it: two scalars."""
         raise NotImplementedError
 
     def update(self, logits: Tensor, batch: FrameBatch) -> None:
@@ -112,15 +112,16 @@ class CTCHead(ProbeHead):
         logits: Tensor = self.classifier(self.mix(representation))
         return logits
 
-    def loss(self, logits: Tensor, batch: FrameBatch) -> Tensor:
+    def losses(self, logits: Tensor, batch: FrameBatch) -> tuple[Tensor, Tensor]:
         nats, feasible = ctc_losses(logits, batch.segments, batch.targets, batch.target_lengths)
-        return (nats / batch.target_lengths.clamp(min=1)).sum() / feasible.sum().clamp(min=1)
+        return (nats / batch.target_lengths.clamp(min=1)).sum(), feasible.sum()
 
     def update(self, logits: Tensor, batch: FrameBatch) -> None:
         pairs = transcript_pairs(batch, logits, self.tokenizer)
         if pairs:
             self.wer.update([p["hypothesis"] for p in pairs], [p["reference"] for p in pairs])
-            self.dev_nats.update(self.loss(logits, batch), weight=len(pairs))
+            nats, count = self.losses(logits, batch)
+            self.dev_nats.update(nats / count.clamp(min=1), weight=count)
 
     def score(self) -> tuple[float, float]:
         score = -float(self.wer.compute()), -float(self.dev_nats.compute())
@@ -156,15 +157,14 @@ class ClassHead(ProbeHead):
         logits: Tensor = self.classifier(pooled)
         return logits
 
-    def loss(self, logits: Tensor, batch: FrameBatch) -> Tensor:
+    def losses(self, logits: Tensor, batch: FrameBatch) -> tuple[Tensor, Tensor]:
         targets = batch.labels[self.target]
         nats = F.cross_entropy(logits.float(), targets, ignore_index=-1, reduction="sum")
-        return nats / (targets >= 0).sum().clamp(min=1)
+        return nats, (targets >= 0).sum()
 
     def update(self, logits: Tensor, batch: FrameBatch) -> None:
-        targets = batch.labels[self.target]
-        self.accuracy.update(logits, targets)
-        self.dev_nats.update(F.cross_entropy(logits.float(), targets, ignore_index=-1, reduction="sum"))
+        self.accuracy.update(logits, batch.labels[self.target])
+        self.dev_nats.update(self.losses(logits, batch)[0])
 
     def score(self) -> tuple[float, float]:
         score = float(self.accuracy.compute()), -float(self.dev_nats.compute())

@@ -57,7 +57,7 @@ class Stage1VIB(VIBStage):
         self.tokenizer = CTCTokenizer(self.inputs["alphabet"])
         self.ctc_head = nn.Linear(latent_dim, len(self.tokenizer))
         self.dev_wer = WordErrorRate()
-        self._transcripts: list[dict[str, str]] = []
+        self._transcripts: list[list[dict[str, str]]] = []
         self._infeasible = 0
 
     def logits(self, batch: FrameBatch, z: Tensor) -> Tensor:
@@ -82,10 +82,12 @@ class Stage1VIB(VIBStage):
         self.dev_wer.reset()
 
     def test_step(self, batch: FrameBatch, batch_idx: int) -> None:
+        if self.is_repeat(batch_idx):
+            return
         posterior = self.latent_encoder(batch.features)
         self.update_rate(posterior, batch)
         logits = self.logits(batch, posterior.mean)
-        self._transcripts += transcript_pairs(batch, logits, self.tokenizer)
+        self._transcripts.append(transcript_pairs(batch, logits, self.tokenizer))
         _, feasible = self.task_nats(batch, logits)
         self._infeasible += int(((batch.target_lengths > 0) & ~feasible).sum())
 
@@ -95,7 +97,7 @@ class Stage1VIB(VIBStage):
             "stage1", [t["reference"] for t in transcripts], [t["hypothesis"] for t in transcripts]
         )
         figures |= self.rate_results("stage1")
-        figures["stage1.infeasible"] = float(sum(gather([self._infeasible])))
+        figures["stage1.infeasible"] = float(sum(gather([[self._infeasible]])))
         self.log_dict({"test/wer": figures["stage1.wer"], "test/cer": figures["stage1.cer"]})
         self.write_results(figures, transcripts=transcripts, layer_weights=self.layer_weights())
         self._transcripts, self._infeasible = [], 0

@@ -83,7 +83,7 @@ class Stage2ConditionalVIB(VIBStage):
         self.pool_acoustic = AttentionPooling(latent_dim, query_init, scaled_attention)
         self.classifier = nn.Linear(textual_dim + latent_dim, len(self.classes))
         self.dev_accuracy = MulticlassAccuracy(len(self.classes), average="micro", ignore_index=-1)
-        self._answers: list[tuple[int, int]] = []
+        self._answers: list[list[tuple[int, int]]] = []
 
     def train(self, mode: bool = True) -> Stage2ConditionalVIB:
         """Training mode for everything but the frozen Stage 1."""
@@ -121,11 +121,13 @@ class Stage2ConditionalVIB(VIBStage):
         self.dev_accuracy.reset()
 
     def test_step(self, batch: FrameBatch, batch_idx: int) -> None:
+        if self.is_repeat(batch_idx):
+            return
         posterior = self.latent_encoder(batch.features)
         self.update_rate(posterior, batch)
         predictions = self.logits(batch, posterior.mean).argmax(-1)
         pairs = zip(batch.labels[self.task].tolist(), predictions.tolist(), strict=True)
-        self._answers += [(target, prediction) for target, prediction in pairs if target >= 0]
+        self._answers.append([(target, prediction) for target, prediction in pairs if target >= 0])
 
     def on_test_epoch_end(self) -> None:
         answers = gather(self._answers)

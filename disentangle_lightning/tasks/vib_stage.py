@@ -15,7 +15,7 @@ from disentangle_lightning.nn.beta import BetaSchedule, beta_at
 from disentangle_lightning.nn.bottleneck import Posterior, Variance
 from disentangle_lightning.nn.latent import LatentEncoder
 from disentangle_lightning.nn.layer_mixer import Mixing
-from disentangle_lightning.tasks.base import Inputs, TaskModule
+from disentangle_lightning.tasks.base import LEAST_WEIGHT, Inputs, TaskModule, mean_over_ranks
 from disentangle_lightning.tasks.metrics import bits_per_second, rate_figures
 
 Units = Literal["nats", "paper"]
@@ -115,14 +115,17 @@ class VIBStage(TaskModule):
         return torch.ones_like(batch.segments.lengths)
 
     def terms(self, batch: FrameBatch, logits: Tensor, posterior: Posterior) -> dict[Totals, Tensor]:
-        """The sums of which loss = task / task_weight + beta * kl / frames is made."""
+        """The sums of which loss = task / task_weight + beta * kl / frames is made.
+
+        Where no utterance counts, task_weight is 0 in the paper's units, and so is task.
+        """
         nats, counted = self.task_nats(batch, logits)
         frames = torch.tensor(float(batch.features.shape[0]), device=nats.device)
         if self.units == "nats":
             task, weight = nats.sum(), frames
         else:
             task = (nats / self.paper_weights(batch).clamp(min=1)).sum()
-            weight = counted.sum().clamp(min=1).float()
+            weight = counted.sum().float()
         return {"task": task, "task_weight": weight, "kl": posterior.kl().sum(), "frames": frames}
 
     def training_step(self, batch: FrameBatch, batch_idx: int) -> Tensor:
@@ -130,16 +133,26 @@ class VIBStage(TaskModule):
         posterior = self.latent_encoder(batch.features)
         logits = self.logits(batch, self.latent_encoder.latent(posterior))
         terms = self.terms(batch, logits, posterior)
-        task = terms["task"] / terms["task_weight"]
-        kl = terms["kl"] / terms["frames"]
-        loss = task + beta * kl
+        # The denominators are those of the batches of all processes, or their gradients would be averaged as if each
+        # process had as many frames; so are the logged figures.
+        means = dict(zip(TOTALS, mean_over_ranks(torch.stack([terms[name] for name in TOTALS])), strict=True))
+        task_weight, frames = means["task_weight"].clamp(min=LEAST_WEIGHT), means["frames"]
+        task, kl = means["task"] / task_weight, means["kl"] / frames
         self.log_dict(
-            {"train/loss": loss, "train/task": task, "train/kl_nats_per_frame": kl, "train/beta": beta},
+            {
+                "train/loss": task + beta * kl,
+                "train/task": task,
+                "train/kl_nats_per_frame": kl,
+                "train/beta": beta,
+            },
             batch_size=len(batch.ids),
         )
+        loss: Tensor = terms["task"] / task_weight + beta * (terms["kl"] / frames)
         return loss
 
     def validation_step(self, batch: FrameBatch, batch_idx: int) -> None:
+        if self.is_repeat(batch_idx):
+            return
         posterior = self.latent_encoder(batch.features)
         logits = self.logits(batch, posterior.mean)
         for name, value in self.terms(batch, logits, posterior).items():
@@ -149,7 +162,7 @@ class VIBStage(TaskModule):
     def on_validation_epoch_end(self) -> None:
         totals = self.dev_totals.compute()
         self.dev_totals.reset()
-        task, kl = totals["task"] / totals["task_weight"], totals["kl"] / totals["frames"]
+        task, kl = totals["task"] / totals["task_weight"].clamp(min=1), totals["kl"] / totals["frames"]
         rate = bits_per_second(float(kl), self.frame_rate)
         self.log_dict(
             {
