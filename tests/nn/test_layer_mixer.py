@@ -1,20 +1,31 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from disentangle_lightning.errors import UserError
 from disentangle_lightning.nn.layer_mixer import LayerMixer
 
+LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "frame-major": lambda x: x.contiguous(),
+    "layer-major": lambda x: x.transpose(0, 1).contiguous().transpose(0, 1),
+    "dim-major": lambda x: x.permute(2, 0, 1).contiguous().permute(1, 2, 0),
+    "sliced": lambda x: x.repeat_interleave(2, 0).repeat_interleave(2, 1).repeat_interleave(2, 2)[::2, ::2, ::2],
+    "empty": lambda x: x[:0],
+}
 
+
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
-def test_mixing_is_the_weighted_sum_over_layers_in_float32(dtype: torch.dtype) -> None:
+def test_mixing_is_the_weighted_sum_over_layers_in_float32(dtype: torch.dtype, layout: str) -> None:
     mixer = LayerMixer(3)
     with torch.no_grad():
         mixer.theta.copy_(torch.tensor([0.5, -1.0, 2.0]))
-    features = torch.randn(7, 3, 4).to(dtype)
+    features = LAYOUTS[layout](torch.randn(7, 3, 4).to(dtype))
     mixed = mixer(features)
     expected = sum(w * features[:, i].double() for i, w in enumerate(mixer.weights.tolist()))
     assert mixed.dtype == torch.float32
@@ -28,8 +39,10 @@ def test_mixing_keeps_float32_under_autocast() -> None:
     torch.testing.assert_close(mixed, features.mean(1))
 
 
-def test_gradient_of_theta_is_that_of_the_written_out_softmax() -> None:
-    features, weight = torch.randn(7, 3, 4).half(), torch.randn(7, 4)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_gradient_of_theta_is_that_of_the_written_out_softmax(layout: str) -> None:
+    features = LAYOUTS[layout](torch.randn(7, 3, 4).half())
+    weight = torch.randn(len(features), 4)
     mixer = LayerMixer(3)
     (mixer(features) * weight).sum().backward()
     theta = torch.zeros(3, dtype=torch.float64, requires_grad=True)
@@ -37,6 +50,14 @@ def test_gradient_of_theta_is_that_of_the_written_out_softmax() -> None:
     (written_out * weight).sum().backward()
     assert theta.grad is not None
     torch.testing.assert_close(mixer.theta.grad, theta.grad.float(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("mode", "layer"), [("learned", None), ("uniform", None), ("random", None), ("single", 1)])
+def test_every_mode_gives_the_same_in_every_layout(mode: Any, layer: int | None) -> None:
+    mixer, features = LayerMixer(3, mode, layer), torch.randn(7, 3, 4).half()
+    expected = torch.einsum("nld,l->nd", features.double(), mixer.weights.double()).float()
+    for name, arranged in LAYOUTS.items():
+        torch.testing.assert_close(mixer(arranged(features)), expected[: 0 if name == "empty" else None], msg=name)
 
 
 def test_learned_weights_start_uniform_and_are_the_only_ones_that_train() -> None:
