@@ -7,7 +7,7 @@ import json
 import zlib
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
 from types import TracebackType
@@ -31,6 +31,31 @@ from disentangle_lightning.features.layout import (
     sidecar_path,
     write_atomically,
 )
+from disentangle_lightning.features.quantization import DEQUANTIZED, STEPS, quantize
+
+_LARGEST = torch.finfo(DEQUANTIZED).max / STEPS
+"""The largest scale whose values can be read again."""
+
+
+@dataclass(frozen=True)
+class _Block:
+    """An utterance as it is stored: values [frames, layers, dim] and, where they are int8, scales [frames, layers]."""
+
+    id: str
+    values: Tensor
+    scales: Tensor | None
+
+    @classmethod
+    def of(cls, id: str, features: Tensor, quantized: bool) -> _Block:
+        if not quantized:
+            return cls(id, features, None)
+        values, scales = quantize(features)
+        if scales.max() > _LARGEST:
+            raise UserError(
+                f"features of utterance '{id}' do not fit int8, which is read as float16: the largest is "
+                f"{features.abs().max():.0f}; delete the store and encode with dtype bfloat16"
+            )
+        return cls(id, values, scales)
 
 
 class StoreWriter:
@@ -56,7 +81,7 @@ class StoreWriter:
         self.path = Path(path)
         self._header = header
         self._shard_bytes = shard_bytes
-        self._batch: list[tuple[str, Tensor]] = []
+        self._batch: list[_Block] = []
         self._bytes = 0
         self._writing: Future[None] | None = None
 
@@ -83,13 +108,17 @@ class StoreWriter:
         self._lock.close()
 
     def add(self, utterances: Sequence[tuple[str, Tensor]]) -> None:
-        """Append utterances: (id, features [frames, layers, dim] in the store's dtype).
+        """Append utterances: (id, features [frames, layers, dim]), in the store's dtype, or float32 where that is int8.
 
         A shard is closed between two calls only. What is handed in at once was encoded as one batch; so a run
         that resumes forms the same batches again, and the store gets the same bytes.
+
+        Raises:
+            UserError: a value is too large for int8.
         """
-        self._batch.extend(utterances)
-        self._bytes += sum(features.nbytes for _, features in utterances)
+        blocks = [_Block.of(id, features, self._header.get("dtype") == "int8") for id, features in utterances]
+        self._batch.extend(blocks)
+        self._bytes += sum(block.values.nbytes for block in blocks)
         if self._bytes >= self._shard_bytes:
             self._flush()
 
@@ -154,9 +183,17 @@ def _intact(sidecar_file: Path) -> Sidecar | None:
     return None
 
 
-def _write_shard(sidecar_file: Path, utterances: list[tuple[str, Tensor]]) -> None:
-    data = safetensors.torch.save({"features": torch.cat([features for _, features in utterances])})
+def _write_shard(sidecar_file: Path, blocks: list[_Block]) -> None:
+    tensors = {"features": _layer_major([block.values for block in blocks])}
+    if scales := [block.scales for block in blocks if block.scales is not None]:
+        tensors["scales"] = _layer_major(scales)
+    data = safetensors.torch.save(tensors)
     shard = sidecar_file.with_suffix(".safetensors")
     write_atomically(shard, data)
-    entries = [{"id": id, "frames": len(features)} for id, features in utterances]
+    entries = [{"id": block.id, "frames": len(block.values)} for block in blocks]
     Sidecar(zlib.crc32(data), len(data), entries).write(sidecar_path(shard))
+
+
+def _layer_major(parts: list[Tensor]) -> Tensor:
+    """[frames, layers, ...] of each utterance -> [rows, ...], each utterance layer by layer."""
+    return torch.cat([part.transpose(0, 1).flatten(0, 1) for part in parts])

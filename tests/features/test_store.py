@@ -19,6 +19,7 @@ from disentangle_lightning.corpus.audio import load_utterance
 from disentangle_lightning.corpus.manifest import Utterance, read_manifest, write_manifest
 from disentangle_lightning.errors import UserError
 from disentangle_lightning.features.extract import encode
+from disentangle_lightning.features.layout import FORMAT
 from disentangle_lightning.features.store import FeatureStore
 from disentangle_lightning.features.writer import StoreWriter
 
@@ -55,7 +56,6 @@ def test_layers_go_by_their_number_in_the_encoder(make_manifest, encoder, tmp_pa
     torch.testing.assert_close(store.read(index), expected[:, 1:])
     torch.testing.assert_close(store.read(index, [3, 4]), expected[:, 2:])
     torch.testing.assert_close(store.read(index, [4, 2]), expected[:, [3, 1]])
-    assert store.read(index, [3, 4]).untyped_storage().data_ptr() == store.read(index).untyped_storage().data_ptr()
     with pytest.raises(UserError, match=r"layers \[1\] were asked for, .* holds layers \[2, 3, 4\]"):
         store.read(index, [1])
 
@@ -118,7 +118,7 @@ def test_a_complete_store_is_not_encoded_again_even_with_new_labels_and_splits(m
 
 def test_two_processes_cannot_write_one_store(make_manifest, encoder, tmp_path):
     with (
-        StoreWriter(tmp_path / "store", {"format": 1}, 1000),
+        StoreWriter(tmp_path / "store", {"format": FORMAT}, 1000),
         pytest.raises(UserError, match="another process is writing feature store"),
     ):
         encode(make_manifest(LENGTHS), encoder, tmp_path / "store")
@@ -175,9 +175,9 @@ def test_a_store_of_other_precision_format_or_audio_is_refused(make_manifest, en
         encode(manifest, encoder, tmp_path / "store")
     header = json.loads((tmp_path / "store/header.json").read_text())
     (tmp_path / "store/header.json").write_text(json.dumps(header | {"format": 0}))
-    with pytest.raises(UserError, match="format 0, but this run has 1"):
+    with pytest.raises(UserError, match=f"format 0, but this run has {FORMAT}"):
         encode(manifest, encoder, tmp_path / "store")
-    with pytest.raises(UserError, match="has format 0, but this version reads format 1"):
+    with pytest.raises(UserError, match=f"has format 0, but this version reads format {FORMAT}"):
         FeatureStore.open(tmp_path / "store")
 
 
