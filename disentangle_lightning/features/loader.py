@@ -66,6 +66,19 @@ class PlanSampler(Sampler[list[int]]):
             "utterances": hashlib.sha256(self.lengths.tobytes()).hexdigest(),
         }
 
+    def check_same(self, before: dict[str, Any]) -> None:
+        """Refuse to go on with a training that had another plan.
+
+        Raises:
+            UserError: `before`, the fingerprint of that plan, is not this one's.
+        """
+        for name, now in self.fingerprint.items():
+            if before.get(name) != now:
+                raise UserError(
+                    f"the checkpoint was trained under a plan with {name} {before.get(name)}, but this run has {now}; "
+                    f"resume with the same {name}, or train anew in another --run_dir"
+                )
+
     def _batches(self) -> list[list[int]]:
         rank, world_size = _world()
         if self._planned != (self.epoch, world_size):
@@ -128,12 +141,6 @@ class FrameLoader(DataLoader[FrameBatch]):
         Raises:
             UserError: the checkpoint was made under another plan.
         """
-        for name, now in self._plan.fingerprint.items():
-            before = state["plan"].get(name)
-            if before != now:
-                raise UserError(
-                    f"the checkpoint stopped in the middle of a plan with {name} {before}, but this run has "
-                    f"{now}; resume with the same {name}, or start anew from the weights alone"
-                )
+        self._plan.check_same(state["plan"])
         self._epoch, self._delivered = state["epoch"], state["delivered"]
         self._resumes = True
