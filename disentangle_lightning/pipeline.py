@@ -25,18 +25,17 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from rich.console import Console
 
-from disentangle_lightning.corpus.checks import describe, drop_unspeakable
-from disentangle_lightning.corpus.manifest import SPLITS, Corpus, Utterance, write_manifest
+from disentangle_lightning.corpus.checks import describe
+from disentangle_lightning.corpus.manifest import SPLITS, Utterance, write_manifest
+from disentangle_lightning.corpus.prepare import prepare
 from disentangle_lightning.corpus.readers import make_reader
-from disentangle_lightning.corpus.splits import Disjoint, assign_splits
-from disentangle_lightning.corpus.tokenizer import CTCTokenizer
 from disentangle_lightning.errors import UserError
 from disentangle_lightning.features.layout import read_skipped
-from disentangle_lightning.features.targets import choose_alphabet, class_lists
+from disentangle_lightning.features.targets import class_lists
 from disentangle_lightning.provenance import provenance
 from disentangle_lightning.settings import PipelineSettings, StageSettings
 from disentangle_lightning.settings_files import (
@@ -161,26 +160,10 @@ class Pipeline:
 
     def _corpus(self) -> None:
         found = make_reader(self.settings.corpus).read()
-        alphabet = self.settings.alphabet
-        if alphabet is None:
-            alphabet = choose_alphabet([replace(u, split="train") for u in found.utterances])
-        tokenizer = CTCTokenizer(alphabet)
-        kept, unspeakable = drop_unspeakable(found.utterances, tokenizer)
-        if not kept:
-            raise UserError(f"the corpus has no usable utterance: {len(found.skipped) + len(unspeakable)} were skipped")
-        splits = self.settings.splits
-        utterances, left_out = assign_splits(
-            kept,
-            splits.fractions,
-            cast(Disjoint | None, splits.disjoint),
-            splits.stratify,
-            splits.seed,
-        )
-        _check_learnable(utterances, self.tasks, self.labels)
-        corpus = Corpus(utterances, [*found.skipped, *unspeakable, *left_out])
-        trained_alphabet = CTCTokenizer(self.settings.alphabet or choose_alphabet(utterances))
-        write_json(self.run_dir / "corpus.json", describe(corpus, trained_alphabet))
-        write_manifest(self.manifest, utterances)
+        corpus, tokenizer = prepare(found, self.settings.splits, self.settings.alphabet)
+        _check_learnable(corpus.utterances, self.tasks, self.labels)
+        write_json(self.run_dir / "corpus.json", describe(corpus, tokenizer))
+        write_manifest(self.manifest, corpus.utterances)
 
     def _encode(self) -> None:
         from disentangle_lightning.features.job import run_encode

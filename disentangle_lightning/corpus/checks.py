@@ -30,7 +30,8 @@ def describe(corpus: Corpus, tokenizer: CTCTokenizer) -> dict[str, Any]:
     """A corpus in numbers, ready for `corpus.json`.
 
     Returns:
-        splits: {split: {utterances, hours, speakers}}, in the order of `SPLITS`, without empty ones;
+        splits: {split: {utterances, hours, speakers}}, in the order of `SPLITS`, without empty ones; utterances that
+            have no split are `unassigned`;
         labels: {name: {class: utterances}}, `speaker` among them;
         skipped: [{id, reason}];
         unknown_characters: {character: count} of what transcriptions lose outside the alphabet, the most
@@ -39,9 +40,9 @@ def describe(corpus: Corpus, tokenizer: CTCTokenizer) -> dict[str, Any]:
     A file that cannot be opened counts as an utterance of no length: encoding will skip it, and say why.
     """
     splits: dict[str, Any] = {}
-    for split in SPLITS:
+    for split in (*SPLITS, None):
         if members := [u for u in corpus.utterances if u.split == split]:
-            splits[split] = {
+            splits[split or "unassigned"] = {
                 "utterances": len(members),
                 "hours": sum(map(_seconds, members)) / 3600,
                 "speakers": len({u.speaker for u in members if u.speaker is not None}),

@@ -13,6 +13,7 @@ import torch.distributed as dist
 from lightning.pytorch import LightningDataModule
 
 from disentangle_lightning.corpus.manifest import SPLITS, Utterance, audio_hash, read_manifest
+from disentangle_lightning.corpus.prepare import TRAINING_SPLITS, choose_alphabet
 from disentangle_lightning.corpus.tokenizer import CTCTokenizer
 from disentangle_lightning.errors import UserError
 from disentangle_lightning.features.batch import FrameBatch
@@ -26,7 +27,7 @@ from disentangle_lightning.features.dataset import (
 from disentangle_lightning.features.loader import FrameLoader, PlanSampler
 from disentangle_lightning.features.residency import fits_in_memory
 from disentangle_lightning.features.store import FeatureStore
-from disentangle_lightning.features.targets import TRAINING_SPLITS, choose_alphabet, class_lists
+from disentangle_lightning.features.targets import class_lists
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""What is predicted from the frames: letters and label classes, checked before any training starts."""
+"""What is predicted from the frames: label classes, checked before any training starts."""
 
 from __future__ import annotations
 
@@ -6,24 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from disentangle_lightning.corpus.manifest import Utterance
-from disentangle_lightning.corpus.tokenizer import ENGLISH_ALPHABET, CTCTokenizer
+from disentangle_lightning.corpus.prepare import TRAINING_SPLITS
 from disentangle_lightning.errors import UserError
-
-TRAINING_SPLITS = ("train", "probe")
-"""Alphabet and classes come from both, so that stages and probes agree on every id."""
-
-
-def choose_alphabet(utterances: Sequence[Utterance]) -> str:
-    """The English alphabet if every letter of the training transcriptions is in it, else their characters.
-
-    A letter is what Unicode calls one. Digits and symbols alone do not make a text foreign: with the English
-    alphabet they are dropped, as `CTCTokenizer.normalize` says.
-    """
-    texts = [u.transcription for u in utterances if u.split in TRAINING_SPLITS and u.transcription]
-    english = CTCTokenizer()
-    if any(character.isalpha() for text in texts for character in english.unknown(text)):
-        return CTCTokenizer.from_transcriptions(texts).alphabet
-    return ENGLISH_ALPHABET
 
 
 def class_lists(utterances: Sequence[Utterance], labels: Sequence[str], train_split: str) -> dict[str, list[str]]:

@@ -35,6 +35,7 @@ def test_a_corpus_is_described_in_numbers(tmp_path: Path) -> None:
             Utterance("b", AUDIO, 0.0, 1.6, "ok", "s1", "test", {"emotion": "happy", "age": "9"}),
             Utterance("c", AUDIO, 0.0, 36.0, None, "s2", "test", {"emotion": "sad"}),
             Utterance("d", AUDIO, 0.0, 360.0, "no", None, "train"),
+            Utterance("e", AUDIO, 0.0, 720.0, "no"),
         ],
         [Skipped("x", "it is gone")],
     )
@@ -43,6 +44,7 @@ def test_a_corpus_is_described_in_numbers(tmp_path: Path) -> None:
         "splits": {
             "train": {"utterances": 1, "hours": 0.1, "speakers": 0},
             "test": {"utterances": 3, "hours": 39.6 / 3600, "speakers": 2},
+            "unassigned": {"utterances": 1, "hours": 0.2, "speakers": 0},
         },
         "labels": {
             "age": {"9": 1},
@@ -53,4 +55,4 @@ def test_a_corpus_is_described_in_numbers(tmp_path: Path) -> None:
         "unknown_characters": {"1": 2, "É": 1},
     }
     assert list(description["unknown_characters"]) == ["1", "É"]
-    assert list(description["splits"]) == ["train", "test"]
+    assert list(description["splits"]) == ["train", "test", "unassigned"]
