@@ -11,7 +11,7 @@ import errno
 import sys
 
 from disentangle_lightning import __version__
-from disentangle_lightning.errors import UserError
+from disentangle_lightning.errors import LostProcess, UserError
 
 TYPE_CHECKING = False
 """Type checkers take it for typing's, which costs an import."""
@@ -51,7 +51,7 @@ EPILOG = """\
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0 done, 2 bad input, 130 interrupted."""
+    """Run one command; returns the exit status: 0 done, 1 another process was lost, 2 bad input, 130 interrupted."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if arguments and arguments[0] in TRAINING:
@@ -63,6 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except LostProcess as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except OSError as error:
         if error.errno not in _NO_BUG:
             raise

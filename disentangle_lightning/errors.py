@@ -6,3 +6,7 @@ class UserError(Exception):
 
     The command line prints the sentence and exits with status 2; a stack trace is kept for real bugs.
     """
+
+
+class LostProcess(Exception):
+    """Another process of the same run died or hangs. The command line prints the message and exits with status 1."""

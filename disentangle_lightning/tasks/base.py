@@ -9,7 +9,7 @@ import zipfile
 import zlib
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, TypedDict, TypeVar
+from typing import Any, TypedDict, TypeVar, cast
 
 import numpy as np
 import torch
@@ -18,9 +18,13 @@ from torch import Tensor, nn
 
 from disentangle_lightning.atomic import write_text
 from disentangle_lightning.errors import UserError
+from disentangle_lightning.features.loader import FrameLoader, PlanSampler
 
 _FORMAT = "disentangle_lightning"
 """The checkpoint entry that names the class: what tells our checkpoints from others and stages from each other."""
+
+_PLAN = "plan"
+"""The checkpoint entry with what decides its plan of batches."""
 
 _MIXER_WEIGHTS = "mixer.theta"
 
@@ -92,8 +96,20 @@ class TaskModule(LightningModule):
         for group in optimizer.param_groups:  # type: ignore[union-attr]
             group["lr"] = rate * group["factor"]
 
+    def on_train_start(self) -> None:
+        if self._trained_plan is not None:
+            cast(PlanSampler, cast(FrameLoader, self.trainer.train_dataloader).sampler).check_same(self._trained_plan)
+
+    _trained_plan: dict[str, Any] | None = None
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[_FORMAT] = type(self).__name__
+        loader = self.trainer.train_dataloader
+        if isinstance(loader, FrameLoader):
+            checkpoint[_PLAN] = cast(PlanSampler, loader.sampler).fingerprint
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._trained_plan = checkpoint.get(_PLAN)
 
     def is_repeat(self, batch_idx: int) -> bool:
         """Whether an evaluation batch was dealt only to give every process the same number of them.

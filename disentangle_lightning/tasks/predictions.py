@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
 from safetensors.torch import save_file
 
 from disentangle_lightning.corpus.file_names import file_stem
+from disentangle_lightning.tasks.base import TaskModule
 
 
 class PredictionWriter(BasePredictionWriter):
@@ -27,7 +28,10 @@ class PredictionWriter(BasePredictionWriter):
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._index(trainer).unlink(missing_ok=True)
+        if trainer.is_global_zero:
+            for index in self.folder.glob("predictions-*.jsonl"):  # an earlier run may have had more processes
+                index.unlink()
+        trainer.strategy.barrier()
 
     def write_on_batch_end(
         self,
@@ -39,6 +43,8 @@ class PredictionWriter(BasePredictionWriter):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
+        if cast(TaskModule, pl_module).is_repeat(batch_idx):
+            return
         lengths = prediction["lengths"].tolist()
         frames = {name: values.cpu().split(lengths) for name, values in prediction["frames"].items()}
         per_utterance = {k: v for k, v in prediction.items() if k not in ("ids", "lengths", "frames")}

@@ -209,6 +209,7 @@ class Probe(TaskModule):
         checkpoint["best_heads"] = {name: [head.best_score, head.best] for name, head in self.each_head()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
         for name, head in self.each_head():
             score, head.best = checkpoint["best_heads"][name]
             head.best_score = tuple(score)

@@ -13,23 +13,34 @@ from typing import Any
 import jsonargparse
 import yaml
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_info
 
 from disentangle_lightning.errors import UserError
 from disentangle_lightning.features.datamodule import FrameFeatureDataModule
 from disentangle_lightning.memory import keep_freed_memory
 from disentangle_lightning.tasks.base import TaskModule, read_checkpoint
+from disentangle_lightning.tasks.checkpoints import AtomicCheckpointIO, RunCheckpoint
 from disentangle_lightning.tasks.metrics_file import MetricsFile
 from disentangle_lightning.tasks.predictions import PredictionWriter
 from disentangle_lightning.tasks.probe import Probe
+from disentangle_lightning.tasks.processes import one_run
 
 # Without this, `${beta}` keeps its first value after a later override, silently.
 jsonargparse.set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
 
-_MAY_CHANGE = ("ckpt_path", "run_dir", "trainer.max_epochs", "trainer.logger", "weights_only", "verbose")
+_MAY_CHANGE = (
+    "ckpt_path",
+    "run_dir",
+    "trainer.max_epochs",
+    "trainer.logger",
+    "checkpoint.last_every",
+    "weights_only",
+    "verbose",
+)
 """Settings that a resumed run may change; every other one is part of what the run is."""
 
 
@@ -41,9 +52,10 @@ def train(args: ArgsType = None) -> TrainingCLI:
 
     Raises:
         UserError: a bad setting or file, or a run directory that holds another run.
+        LostProcess: another process of a run in several died.
     """
     keep_freed_memory()
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), one_run(args if isinstance(args, list) else None):
         _ignore_known_warnings()
         try:
             return TrainingCLI(
@@ -93,7 +105,7 @@ class TrainingCLI(LightningCLI):
             default="runs/${oc.env:WANDB_RUN_ID,local}",
             help="Where the run keeps its config, checkpoints, metrics.csv and results; one run, one directory.",
         )
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
         parser.set_defaults(
             {
                 "checkpoint.save_last": True,
@@ -152,6 +164,8 @@ class TrainingCLI(LightningCLI):
         configured = _as_list(self._get(self.config_init, "trainer")["logger"])
         loggers += [logger for logger in configured if isinstance(logger, Logger)]
         trainer: Trainer = super().instantiate_trainer(logger=loggers or False, **kwargs)
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = AtomicCheckpointIO()
         if trainer.progress_bar_callback is not None:
             trainer.callbacks.remove(trainer.progress_bar_callback)  # type: ignore[attr-defined]
             trainer.callbacks.insert(0, RichProgressBar(refresh_rate=10, leave=False))  # type: ignore[attr-defined]
