@@ -259,7 +259,7 @@ def test_a_run_directory_that_cannot_be_made(finished: Path, tmp_path: Path) -> 
     [
         (["--encode.encoder", "./no/encoder"], "encoder folder ./no/encoder does not exist"),
         (["--encode.precision", "fp8"], "fp8"),
-        (["--encode.dtype", "int8"], "dtype is 'int8'"),
+        (["--encode.dtype", "int4"], "dtype is 'int4'"),
         (["--encode.layers", "[4]"], r"layers is \[4\]; this encoder has layers 1 to 3"),
         (["--encode.device", "toaster"], "field 'device' is 'toaster'"),
     ],
@@ -430,6 +430,29 @@ def test_arguments_of_a_training_that_do_not_fit_are_named(
     assert status == 2
     assert "Traceback" not in errors
     assert named in errors.partition("error: ")[2]
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("stage", "arguments", "flags"),
+    [
+        ("stage1", [], ["data.manifest", "data.store"]),
+        ("stage1", ["--data.manifest=m.jsonl"], ["data.store"]),
+        ("stage1", ["--data.manifest=m.jsonl", "--data.store=s", "--data.labels=???"], ["data.labels"]),
+        ("stage2", ["--data.manifest=m.jsonl", "--data.store=s"], ["data.labels"]),
+        ("stage2", ["--data.manifest=m", "--data.store=s", "--data.labels=[a]"], ["task", "stage1"]),
+        ("probe", ["--data.labels=[a]"], ["targets"]),
+    ],
+)
+def test_fields_of_a_training_that_are_left_open_are_named(
+    tmp_path: Path, stage: str, arguments: list[str], flags: list[str]
+) -> None:
+    error = refused("fit", "--config", EXPERIMENTS / stage / "default.yaml", *arguments, "--run_dir", tmp_path / "run")
+    named = ", ".join(f"--{flag}" if "." in flag else f"--model.init_args.{flag}" for flag in flags)
+    count = (
+        f"field '{named[2:]}' is missing; give it" if len(flags) == 1 else f"{len(flags)} fields are missing; give them"
+    )
+    assert error == f"error: {count} in the settings file or as {named}"
     assert not (tmp_path / "run").exists()
 
 

@@ -27,6 +27,7 @@ from disentangle_lightning.tasks.checkpoints import AtomicCheckpointIO, RunCheck
 from disentangle_lightning.tasks.metrics_file import MetricsFile
 from disentangle_lightning.tasks.predictions import PredictionWriter
 from disentangle_lightning.tasks.probe import Probe
+from disentangle_lightning.tasks.refusals import check_complete, refusal, user_error_behind
 from disentangle_lightning.tasks.processes import one_run
 
 # Without this, `${beta}` keeps its first value after a later override, silently.
@@ -77,22 +78,15 @@ def train(args: ArgsType = None) -> TrainingCLI:
                 args=args,
             )
         except argparse.ArgumentError as error:
-            raise UserError(" ".join(str(error).split())) from None
+            raise refusal(error) from None
         except UnicodeDecodeError:
             raise UserError("a file given with --config is not text; settings files are YAML") from None
         except ValueError as error:
             # jsonargparse wraps what a model's __init__ raises.
-            wrapped = _user_error_behind(error)
+            wrapped = user_error_behind(error)
             if wrapped is None:
                 raise
             raise wrapped from None
-
-
-def _user_error_behind(error: BaseException | None) -> UserError | None:
-    """The UserError that an exception was raised from, through however many others."""
-    while error is not None and not isinstance(error, UserError):
-        error = error.__cause__ or error.__context__
-    return error
 
 
 class TrainingCLI(LightningCLI):
@@ -130,6 +124,7 @@ class TrainingCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         settings = self.settings
+        check_complete(_flatten(settings.as_dict()))
         self.run_dir = Path(settings.run_dir)
         if self.subcommand == "fit":
             _check_run_dir(self.run_dir, self.parser_of_fit().dump(settings, skip_unset=False))
