@@ -76,6 +76,28 @@ def utterance_seconds(utterance: Utterance) -> float:
         return max(0.0, float(file.frames / file.samplerate) - utterance.start)
 
 
+def utterance_samples(utterance: Utterance) -> int:
+    """How many samples at 16 kHz `load_utterance` gives, as far as the file's header tells.
+
+    Raises:
+        UserError: the file is missing, is not audio, or has no samples in the stretch.
+    """
+    with _open(utterance.audio) as file:
+        rate = file.samplerate
+        there = file.frames - round(utterance.start * rate)
+        wanted = there if utterance.duration is None else min(there, round(utterance.duration * rate))
+        if wanted <= 0:
+            raise UserError(
+                f"audio file {utterance.audio} has no samples from {utterance.start:g} s on: "
+                f"it lasts {file.frames / rate:g} s"
+            )
+    if rate == SAMPLE_RATE:
+        return int(wanted)
+    common = math.gcd(rate, SAMPLE_RATE)
+    # In float32, as torchaudio reckons it: near 2^24 samples the last one is a matter of rounding.
+    return int(torch.ceil(torch.as_tensor((SAMPLE_RATE // common) * wanted / (rate // common))))
+
+
 def resample(waveform: Tensor, rate: int) -> Tensor:
     """[samples] at `rate` Hz to [samples] at 16 kHz, by windowed-sinc interpolation."""
     if rate == SAMPLE_RATE:

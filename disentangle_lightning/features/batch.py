@@ -15,7 +15,8 @@ class FrameBatch:
     """B utterances with N frames in all.
 
     Attributes:
-        features: [N, layers, dim] in the store's dtype.
+        features: [N, layers, dim] in the store's dtype (float16 where that is int8); in memory layer by layer, a view
+            of a contiguous [layers, N, dim].
         segments: whose frame each one is.
         ids: B ids.
         targets: [sum of target_lengths] int64, the CTC ids of every transcription end to end.
@@ -49,10 +50,10 @@ class FrameBatch:
         )
 
     def pin_memory(self) -> FrameBatch:
-        """The same batch in page-locked memory; DataLoader calls this where there is a GPU."""
+        """The same batch in page-locked memory, from which a GPU copies by itself; features on a device stay there."""
         segments = self.segments
         return FrameBatch(
-            self.features.pin_memory(),
+            self.features.pin_memory() if self.features.device.type == "cpu" else self.features,
             Segments(
                 segments.lengths.pin_memory(),
                 segments.index.pin_memory(),

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from lightning.pytorch import LightningDataModule
 
 from disentangle_lightning.corpus.manifest import SPLITS, Utterance, audio_hash, read_manifest
@@ -17,15 +16,13 @@ from disentangle_lightning.corpus.prepare import TRAINING_SPLITS, choose_alphabe
 from disentangle_lightning.corpus.tokenizer import CTCTokenizer
 from disentangle_lightning.errors import UserError
 from disentangle_lightning.features.batch import FrameBatch
-from disentangle_lightning.features.dataset import (
-    Example,
-    FrameDataset,
-    FrameSource,
-    MappedFrames,
-    ResidentFrames,
-)
+from disentangle_lightning.features.dataset import FrameDataset
+from disentangle_lightning.features.examples import Examples
+from disentangle_lightning.features.job import load_encoder
 from disentangle_lightning.features.loader import FrameLoader, PlanSampler
-from disentangle_lightning.features.residency import fits_in_memory
+from disentangle_lightning.features.online import OnlineFeatures
+from disentangle_lightning.features.residency import check_residency, choose_residency
+from disentangle_lightning.features.sources import FrameSource, ResidentFrames, StoredFrames
 from disentangle_lightning.features.store import FeatureStore
 from disentangle_lightning.features.targets import class_lists
 
@@ -39,36 +36,44 @@ class FrameFeatureDataModule(LightningDataModule):
 
     Args:
         manifest: the JSONL manifest, with splits assigned.
-        store: the feature store that `encode` made of it.
+        store: the feature store that `encode` made of it. Without one, `encoder` is asked for.
         labels: the labels to put on each batch; `speaker` is one like any other.
         max_frames: the most frames of a batch; a longer utterance goes alone.
         max_utterances: the most utterances of a batch; None means any number.
         train_split: `train` for the stages, `probe` for the probes.
-        layers: the numbers of the layers to read, from 1; None means all that are stored.
-        num_workers: processes that read ahead; 0 is best where features fit in memory.
+        layers: the numbers of the layers to read, from 1; None means all there are.
+        num_workers: threads that read ahead, a batch each; 0 is best where features fit in memory.
         seed: decides the order of training.
         alphabet: the letters of CTC; None takes the English ones if they cover the training transcriptions,
             else the characters that occur there.
         verify: compare the store's checksums, which reads every byte of it once.
+        residency: where the store's features are kept: `disk`, `host` (in memory), `device` (on the accelerator, where
+            batches are then made without a copy), or `auto`: the fastest of them in which they fit.
+        encoder: in place of `store`, an encoder as for `encode`: it runs whenever a batch is made, and nothing is
+            stored. Much slower over several epochs; for corpora whose features no disk can hold.
+        revision: of that encoder.
+        precision: of that encoder.
+        window_seconds: of that encoder.
 
     Attributes:
         num_layers, feature_dim: the size of a frame: [num_layers, feature_dim].
         alphabet: the letters of CTC.
         label_names: {label: its classes over `train` and `probe`, sorted}.
         label_counts: {label: utterances of each of its classes in the training split}.
-        feature_header: the store's header, with `layers` narrowed to those that are read.
-        skipped: how many utterances of the manifest the store had to leave out.
+        feature_header: the store's header, with `layers` narrowed to those that are read; without a store, what it
+            would be.
+        skipped: how many utterances of the manifest could not be encoded.
 
     Raises:
-        UserError: manifest and store do not belong together, a split has no utterances, or a label cannot be
-            learnt from its training split.
+        UserError: manifest and store do not belong together, a split has no utterances, a label cannot be learnt
+            from its training split, or an argument does not fit.
     """
 
     def __init__(
         self,
         manifest: str,
-        store: str,
-        labels: list[str],
+        store: str | None = None,
+        labels: list[str] | None = None,
         max_frames: int = 20_000,
         max_utterances: int | None = None,
         train_split: str = "train",
@@ -77,35 +82,54 @@ class FrameFeatureDataModule(LightningDataModule):
         seed: int = 0,
         alphabet: str | None = None,
         verify: bool = True,
+        residency: str = "auto",
+        encoder: str | None = None,
+        revision: str | None = None,
+        precision: str = "fp32",
+        window_seconds: float | None = None,
     ) -> None:
         super().__init__()
         if train_split not in TRAINING_SPLITS:
             raise UserError(f"train_split is '{train_split}'; expected one of {', '.join(TRAINING_SPLITS)}")
         if max_frames < 1 or (max_utterances is not None and max_utterances < 1):
             raise UserError(f"max_frames is {max_frames} and max_utterances {max_utterances}; both must be positive")
-        self._store = FeatureStore.open(store, verify)
-        self._layers = self._store.layers if layers is None else list(layers)
-        self._store.places(self._layers)
+        if num_workers < 0:
+            raise UserError(f"num_workers is {num_workers}; it must be 0 or more")
+        check_residency(residency)
+        if (store is None) == (encoder is None):
+            raise UserError("give one of store (features that encode made) and encoder (nothing is stored), not both")
+        if encoder is None and (revision, precision, window_seconds) != (None, "fp32", None):
+            raise UserError("revision, precision and window_seconds belong to encoder; leave them out with a store")
+        if encoder is not None and residency != "auto":
+            raise UserError(f"residency is '{residency}', but with encoder nothing is kept; leave it out")
+
         utterances = read_manifest(manifest)
-        _check_hash(utterances, Path(manifest), self._store)
-        stored = _stored(utterances, self._store)
+        if store is not None:
+            self._features: FeatureStore | OnlineFeatures = FeatureStore.open(store, verify)
+            self._layers = self._features.layers if layers is None else list(layers)
+            self._features.places(self._layers)
+            _check_hash(utterances, Path(manifest), self._features)
+            stored = _stored(utterances, self._features)
+        elif encoder is not None:
+            frozen = load_encoder(encoder, revision, precision, window_seconds)
+            self._features = OnlineFeatures(utterances, Path(manifest), frozen, layers)
+            self._layers = self._features.layers
+            encodable = set(self._features.ids)
+            stored = [u for u in utterances if u.id in encodable]
         _check_splits(stored, train_split, manifest)
 
         self.num_layers: int = len(self._layers)
-        self.feature_dim: int = self._store.dim
+        self.feature_dim: int = self._features.dim
         self.alphabet: str = choose_alphabet(stored) if alphabet is None else alphabet
-        self.label_names: dict[str, list[str]] = class_lists(stored, labels, train_split)
-        self.feature_header: dict[str, Any] = self._store.header | {"layers": self._layers}
+        self.label_names: dict[str, list[str]] = class_lists(stored, labels or [], train_split)
+        self.feature_header: dict[str, Any] = self._features.header | {"layers": self._layers}
         self.skipped: int = len(utterances) - len(stored)
         if self.skipped:
-            log.info(
-                "%d of %d utterances are not in the feature store: encoding skipped them",
-                self.skipped,
-                len(utterances),
-            )
+            log.info("%d of %d utterances are left out: they cannot be encoded", self.skipped, len(utterances))
 
         self._examples = self._make_examples(stored, (train_split, "dev", "test"))
         self._source: FrameSource | None = None
+        self._residency = residency
         self._max_frames = max_frames
         self._max_utterances = max_utterances
         self._train_split = train_split
@@ -125,9 +149,9 @@ class FrameFeatureDataModule(LightningDataModule):
 
     @property
     def label_counts(self) -> dict[str, list[int]]:
-        examples = self._examples[self._train_split]
+        labels = self._examples[self._train_split].labels
         return {
-            name: np.bincount([e.labels[name] + 1 for e in examples], minlength=len(classes) + 1)[1:].tolist()
+            name: np.bincount(labels[name] + 1, minlength=len(classes) + 1)[1:].tolist()
             for name, classes in self.label_names.items()
         }
 
@@ -147,46 +171,44 @@ class FrameFeatureDataModule(LightningDataModule):
         return batch.to(device, non_blocking=True)
 
     def _loader(self, split: str, shuffle: bool) -> FrameLoader:
-        dataset = FrameDataset(self._examples[split], self._frames())
+        dataset = FrameDataset(self._examples[split], self._features.ids, self._frames())
         sampler = PlanSampler(dataset.lengths, self._max_frames, self._max_utterances, shuffle, self._seed)
-        return FrameLoader(
-            dataset, sampler=sampler, num_workers=self._num_workers, pin_memory=torch.cuda.is_available()
-        )
+        pinned = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+        return FrameLoader(dataset, sampler, self._num_workers, pinned)
 
     def _frames(self) -> FrameSource:
-        """One source for every split; chosen late, when it is known how many processes share the memory."""
+        """One source for every split; chosen late, when it is known where the trainer computes and with how many."""
         if self._source is None:
-            indices = [example.index for examples in self._examples.values() for example in examples]
-            size = int(self._store.lengths[indices].sum()) * self.num_layers * self.feature_dim
-            size *= self._store.dtype.itemsize
-            if fits_in_memory(size, dist.get_world_size() if dist.is_initialized() else 1):
-                log.info("features are read into memory: %.1f GB", size / 1e9)
-                self._source = ResidentFrames(self._store, self._layers, indices)
+            device, processes = torch.device("cpu"), 1
+            if self.trainer is not None:
+                device, processes = self.trainer.strategy.root_device, self.trainer.num_devices
+            if isinstance(self._features, OnlineFeatures):
+                self._source = self._features.to(device)
             else:
-                log.info("features stay on disk, mapped: %.1f GB do not fit in memory", size / 1e9)
-                self._source = MappedFrames(self._store, self._layers)
+                self._source = self._stored_frames(self._features, device, processes)
         return self._source
 
-    def _make_examples(self, utterances: Sequence[Utterance], splits: Sequence[str]) -> dict[str, list[Example]]:
-        """The examples of each split, in the order in which they lie in the store."""
-        index = {id: i for i, id in enumerate(self._store.ids)}
-        places = {name: {value: i for i, value in enumerate(values)} for name, values in self.label_names.items()}
+    def _stored_frames(self, store: FeatureStore, device: torch.device, processes: int) -> FrameSource:
+        indices = np.concatenate([examples.indices for examples in self._examples.values()])
+        size = int(store.lengths[indices].sum()) * store.frame_bytes(self._layers)
+        place, words = choose_residency(self._residency, size, device, processes)
+        log.info(words)
+        pinned = device.type == "cuda"
+        if place == "disk":
+            return StoredFrames(store, self._layers, pinned)
+        if place == "host":
+            return ResidentFrames(store, self._layers, indices.tolist(), pinned=pinned)
+        return ResidentFrames(store, self._layers, indices.tolist(), device)
+
+    def _make_examples(self, utterances: Sequence[Utterance], splits: Sequence[str]) -> dict[str, Examples]:
+        """The examples of each split, in the order in which their features lie."""
+        index = {id: i for i, id in enumerate(self._features.ids)}
         tokenizer = CTCTokenizer(self.alphabet)
-        examples: dict[str, list[Example]] = {split: [] for split in splits}
-        for u in sorted(utterances, key=lambda u: index[u.id]):
-            if u.split not in examples:
-                continue
-            text = tokenizer.normalize(u.transcription or "") or None
-            examples[u.split].append(
-                Example(
-                    id=u.id,
-                    index=index[u.id],
-                    frames=int(self._store.lengths[index[u.id]]),
-                    targets=tokenizer.encode(text or ""),
-                    transcription=text,
-                    labels={name: places[name].get(u.label(name) or "", -1) for name in places},
-                )
-            )
+        examples = {}
+        for split in splits:
+            chosen = sorted((u for u in utterances if u.split == split), key=lambda u: index[u.id])
+            indices = [index[u.id] for u in chosen]
+            examples[split] = Examples(chosen, indices, self._features.lengths[indices], tokenizer, self.label_names)
         return examples
 
 

@@ -22,16 +22,22 @@ def run_encode(settings: EncodeSettings) -> EncodeSummary:
     for name in ("manifest", "store"):
         if not getattr(settings, name):
             raise UserError(f"field '{name}' is missing; give it in the settings file or as --{name}")
-    # A folder is remembered by its full path: the trained model must find its encoder from anywhere.
-    folder = Path(settings.encoder)
-    encoder = FrozenSpeechEncoder.from_pretrained(
-        str(folder.resolve()) if folder.is_dir() else settings.encoder,
-        revision=settings.revision,
-        precision=cast(Precision, settings.precision),
-        window_seconds=settings.window_seconds,
-        device=_available(settings.device),
-    )
+    encoder = load_encoder(settings.encoder, settings.revision, settings.precision, settings.window_seconds)
+    encoder.to(_available(settings.device))
     return encode(settings.manifest, encoder, settings.store, settings.dtype, settings.layers)
+
+
+def load_encoder(name: str, revision: str | None, precision: str, window_seconds: float | None) -> FrozenSpeechEncoder:
+    """The encoder of these settings, on the CPU.
+
+    Raises:
+        UserError: see `FrozenSpeechEncoder.from_pretrained`.
+    """
+    # A folder is remembered by its full path: the trained model must find its encoder from anywhere.
+    folder = Path(name)
+    return FrozenSpeechEncoder.from_pretrained(
+        str(folder.resolve()) if folder.is_dir() else name, revision, cast(Precision, precision), window_seconds
+    )
 
 
 def _available(device: str) -> str:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch.distributed as dist
-from torch.utils.data import DataLoader, Sampler
+from torch import Tensor
+from torch.utils.data import Sampler
 
 from disentangle_lightning.errors import UserError
 from disentangle_lightning.features.batch import FrameBatch
@@ -102,38 +105,68 @@ def _world() -> tuple[int, int]:
     return 0, 1
 
 
-class FrameLoader(DataLoader[FrameBatch]):
-    """A DataLoader whose every index is a whole batch.
+class FrameLoader:
+    """Hands out the batches of the plan in its order, read ahead by threads: reading and copying need no Python.
 
-    A batch counts as delivered when the training loop gets it, not when a worker has read it ahead.
+    A batch counts as delivered when the training loop gets it, not when a thread has read it ahead.
 
     Args:
         dataset: the utterances.
-        sampler: their plan.
-        options: any other option of DataLoader, such as `num_workers`.
+        sampler: their plan; Lightning calls its `set_epoch`.
+        num_workers: how many batches are read ahead, each by a thread of its own; with 0, a batch is read when it is
+            asked for.
+        pin_memory: move everything of a batch to memory from which a GPU copies by itself.
     """
 
-    def __init__(self, dataset: FrameDataset, sampler: PlanSampler, **options: Any) -> None:
-        super().__init__(dataset, sampler=sampler, batch_size=None, **options)
-        self._plan = sampler
+    batch_sampler = None
+    """Lightning asks whatever has a sampler for it."""
+
+    def __init__(
+        self, dataset: FrameDataset, sampler: PlanSampler, num_workers: int = 0, pin_memory: bool = False
+    ) -> None:
+        self.dataset = dataset
+        self.sampler = sampler
+        self._workers = num_workers
+        self._pin_memory = pin_memory
         self._epoch = 0
         self._delivered = 0
         self._resumes = False
 
-    def __iter__(self) -> Iterator[FrameBatch]:  # type: ignore[override]
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[FrameBatch]:
         # A generator, so that nothing is planned before the first batch is asked for: Lightning makes the
         # iterator of the first epoch before it calls set_epoch.
-        if not (self._resumes and self._epoch == self._plan.epoch):
-            self._epoch, self._delivered = self._plan.epoch, 0
+        if not (self._resumes and self._epoch == self.sampler.epoch):
+            self._epoch, self._delivered = self.sampler.epoch, 0
         self._resumes = False
-        self._plan.skip = self._delivered
-        for batch in super().__iter__():
+        self.sampler.skip = self._delivered
+        for batch in self._read_ahead() if self._workers else map(self._read, self.sampler):
             self._delivered += 1
             yield batch
 
+    def _read_ahead(self) -> Iterator[FrameBatch]:
+        """At most one batch more than there are threads is in memory, beside the one in use."""
+        pool = ThreadPoolExecutor(self._workers, thread_name_prefix="frames")
+        waiting: deque[Future[FrameBatch]] = deque()
+        try:
+            for places in self.sampler:
+                waiting.append(pool.submit(self._read, places, self.dataset.empty(places)))
+                if len(waiting) > self._workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:  # also when the epoch is broken off: what nobody waits for is not read, and no thread is left
+            pool.shutdown(cancel_futures=True)
+
+    def _read(self, places: list[int], room: Tensor | None = None) -> FrameBatch:
+        batch = self.dataset.fetch(places, self.dataset.empty(places) if room is None else room)
+        return batch.pin_memory() if self._pin_memory else batch
+
     def state_dict(self) -> dict[str, Any]:
         """How far the loader is: the epoch, the batches delivered in it, and what decides the plan."""
-        return {"epoch": self._epoch, "delivered": self._delivered, "plan": self._plan.fingerprint}
+        return {"epoch": self._epoch, "delivered": self._delivered, "plan": self.sampler.fingerprint}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on after the batches that were delivered.
@@ -141,6 +174,6 @@ class FrameLoader(DataLoader[FrameBatch]):
         Raises:
             UserError: the checkpoint was made under another plan.
         """
-        self._plan.check_same(state["plan"])
+        self.sampler.check_same(state["plan"])
         self._epoch, self._delivered = state["epoch"], state["delivered"]
         self._resumes = True

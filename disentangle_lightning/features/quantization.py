@@ -27,6 +27,11 @@ def quantize(features: Tensor) -> tuple[Tensor, Tensor]:
     return (features / scales.unsqueeze(-1)).round_().to(torch.int8), scales
 
 
-def dequantize(values: Tensor, scales: Tensor) -> Tensor:
-    """Values [..., dim] int8 and scales [...] -> [..., dim] float16, multiplied in float32."""
-    return values.float().mul_(scales.unsqueeze(-1)).to(DEQUANTIZED)
+def dequantize(values: Tensor, scales: Tensor, out: Tensor | None = None) -> Tensor:
+    """Values [..., dim] int8 and scales [...] -> [..., dim] float16, multiplied in float32.
+
+    Args:
+        out: where to put them; None makes a new tensor.
+    """
+    exact = values.float().mul_(scales.unsqueeze(-1))
+    return exact.to(DEQUANTIZED) if out is None else out.copy_(exact)

@@ -1,14 +1,66 @@
-"""Whether features fit in memory."""
+"""Where features are kept while they are trained on: on the accelerator, in memory, or in their files."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Literal, get_args
+
+import torch
+
+from disentangle_lightning.errors import UserError
+
+Place = Literal["disk", "host", "device"]
+Residency = Literal["auto", "disk", "host", "device"]
+
+_HOST_SHARE, _DEVICE_SHARE = 4, 2
+"""Features may take a quarter of what is free in memory, half of it on a device: there a training needs the rest."""
 
 
-def fits_in_memory(size: int, processes: int) -> bool:
-    """Whether `size` bytes in each of `processes` take less than a quarter of the free memory altogether."""
-    return size * processes * 4 < free_memory()
+def check_residency(wanted: str) -> None:
+    """Refuse what is no setting.
+
+    Raises:
+        UserError: naming those that are.
+    """
+    if wanted not in get_args(Residency):
+        raise UserError(f"residency is '{wanted}'; expected one of {', '.join(get_args(Residency))}")
+
+
+def choose_residency(wanted: str, size: int, device: torch.device, processes: int) -> tuple[Place, str]:
+    """Where features of `size` bytes go, and that in words.
+
+    On the device if they take less than half of its free memory, else in memory if all processes together take less
+    than a quarter of that, else they stay in their files. Each process decides for itself; batches are the same
+    wherever they come from.
+
+    Args:
+        wanted: `auto`, or a place.
+        size: bytes that one process keeps.
+        device: what the trainer computes on.
+        processes: how many on this machine keep them.
+
+    Raises:
+        UserError: there is no accelerator.
+    """
+    if wanted == "device" and device.type == "cpu":
+        raise UserError("residency is 'device', but this run has no accelerator; use host, disk or auto")
+    on_device, in_memory = free_device_memory(device), free_memory()
+    what = f"features ({size / 1e9:.1f} GB)"
+    if wanted == "device" or (wanted == "auto" and size * _DEVICE_SHARE < on_device):
+        return "device", f"{what} are read into the memory of {device}, of which {on_device / 1e9:.1f} GB are free"
+    if wanted == "host" or (wanted == "auto" and size * processes * _HOST_SHARE < in_memory):
+        return "host", f"{what} are read into memory, of which {in_memory / 1e9:.1f} GB are free"
+    return "disk", f"{what} stay on disk; {in_memory / 1e9:.1f} GB of memory are free"
+
+
+def free_device_memory(device: torch.device) -> int:
+    """Bytes that this process may still use on a CUDA device; 0 on any other."""
+    if device.type != "cuda":
+        return 0
+    free, _ = torch.cuda.mem_get_info(device)
+    # What PyTorch holds without using it is free too.
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
 def free_memory() -> int:

@@ -13,7 +13,7 @@ from disentangle_lightning.corpus.audio import load_utterance
 from disentangle_lightning.corpus.manifest import read_manifest, write_manifest
 from disentangle_lightning.corpus.tokenizer import ENGLISH_ALPHABET, CTCTokenizer
 from disentangle_lightning.errors import UserError
-from disentangle_lightning.features import datamodule, residency
+from disentangle_lightning.features import residency
 from disentangle_lightning.features.datamodule import FrameFeatureDataModule
 from disentangle_lightning.features.extract import encode
 from disentangle_lightning.nn.segments import segment_sum
@@ -25,13 +25,14 @@ def rewrite(manifest: str, change) -> None:
     write_manifest(manifest, [change(u, i) or u for i, u in enumerate(utterances)])
 
 
-@pytest.mark.parametrize("resident", [True, False])
-def test_a_batch_holds_exactly_what_manifest_and_encoder_say(corpus, encoder, monkeypatch, resident):
-    monkeypatch.setattr(datamodule, "fits_in_memory", lambda size, processes: resident)
+@pytest.mark.parametrize("residency", ["disk", "host"])
+def test_a_batch_holds_exactly_what_manifest_and_encoder_say(corpus, encoder, residency):
     manifest, store = corpus
     rewrite(manifest, lambda u, i: replace(u, labels={}) if i == 1 else None)
     rewrite(manifest, lambda u, i: replace(u, transcription=None) if i == 5 else None)
-    data = FrameFeatureDataModule(manifest, store, ["speaker", "emotion"], max_frames=60, layers=[2, 4])
+    data = FrameFeatureDataModule(
+        manifest, store, ["speaker", "emotion"], max_frames=60, layers=[2, 4], residency=residency
+    )
     utterances = {u.id: u for u in read_manifest(manifest)}
     tokenizer = CTCTokenizer(data.alphabet)
     seen = 0

@@ -182,7 +182,7 @@ def test_prediction_yields_the_test_split_in_the_order_of_the_store(corpus, tmp_
     data = make_data(corpus)
     predicted = make_trainer(tmp_path).predict(Recorder(), datamodule=data)
     order = [id for ids in predicted for id in ids]
-    stored = [id for id in data._store.ids if int(id[1:]) % 5 == 4]
+    stored = [id for id in data._features.ids if int(id[1:]) % 5 == 4]
     assert order == stored
 
 
