@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import Planted, run_fit, weights_of
 from lightning.pytorch import Callback
+from planted import Planted, run_fit, weights_of
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 from transformers import get_cosine_schedule_with_warmup

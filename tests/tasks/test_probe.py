@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Planted, run_fit
 from lightning.pytorch import Callback
+from planted import Planted, run_fit
 from torch import Tensor
 
 from disentangle_lightning.errors import UserError

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import ALPHABET, Payload, Planted, run_fit, weights_of
+from planted import ALPHABET, Payload, Planted, run_fit, weights_of
 from torch import Tensor
 
 from disentangle_lightning.corpus.manifest import read_manifest, write_manifest

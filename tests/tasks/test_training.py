@@ -14,8 +14,8 @@ import pytest
 import torch
 import wandb
 import yaml
-from conftest import ALPHABET, Payload, Planted, read_rows
 from lightning.pytorch.callbacks import ModelCheckpoint
+from planted import ALPHABET, Payload, Planted, read_rows
 from safetensors.torch import load_file
 
 from disentangle_lightning.errors import UserError
