@@ -22,8 +22,8 @@ SPLIT_NAMES = {
 }  # fmt: skip
 """The Hub's names for splits, and ours."""
 
-_TRANSCRIPTION_COLUMNS = ("transcription", "text", "sentence")
-_SPEAKER_COLUMNS = ("speaker", "speaker_id")
+TRANSCRIPTION_COLUMNS = ("transcription", "text", "sentence")
+SPEAKER_COLUMNS = ("speaker", "speaker_id")
 _MANIFEST_COLUMNS = ("id", "audio", "start", "duration")
 
 
@@ -65,8 +65,8 @@ class AudioFolder:
         """Read the metadata; the sound files are only looked for, not opened."""
         rows = [row for file in self._metadata_files() for row in _read_rows(file, self.folder)]
         columns = {name for row in rows for name in row.cells}
-        transcription = next((name for name in _TRANSCRIPTION_COLUMNS if name in columns), None)
-        speaker = next((name for name in _SPEAKER_COLUMNS if name in columns), None)
+        transcription = next((name for name in TRANSCRIPTION_COLUMNS if name in columns), None)
+        speaker = next((name for name in SPEAKER_COLUMNS if name in columns), None)
 
         utterances: list[Utterance] = []
         skipped: list[Skipped] = []
