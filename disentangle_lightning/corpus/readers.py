@@ -13,8 +13,15 @@ from disentangle_lightning.errors import UserError
 
 _SHORT = {
     "AudioFolder": "disentangle_lightning.corpus.audio_folder.AudioFolder",
+    "CommonVoice": "disentangle_lightning.corpus.common_voice.CommonVoice",
+    "FluentSpeechCommands": "disentangle_lightning.corpus.fluent_speech_commands.FluentSpeechCommands",
+    "HuggingFaceDataset": "disentangle_lightning.corpus.hugging_face.HuggingFaceDataset",
+    "KaldiData": "disentangle_lightning.corpus.kaldi.KaldiData",
+    "LhotseCutSet": "disentangle_lightning.corpus.lhotse_cuts.LhotseCutSet",
+    "LibriSpeech": "disentangle_lightning.corpus.librispeech.LibriSpeech",
     "ManifestFile": "disentangle_lightning.corpus.manifest_file.ManifestFile",
     "SyntheticSpeech": "disentangle_lightning.corpus.synthetic.SyntheticSpeech",
+    "VoxCeleb1": "disentangle_lightning.corpus.voxceleb1.VoxCeleb1",
 }
 
 
