@@ -14,13 +14,18 @@ from disentangle_lightning.errors import UserError
 _SHORT = {
     "AudioFolder": "disentangle_lightning.corpus.audio_folder.AudioFolder",
     "CommonVoice": "disentangle_lightning.corpus.common_voice.CommonVoice",
+    "CREMAD": "disentangle_lightning.corpus.crema_d.CREMAD",
+    "EmoDB": "disentangle_lightning.corpus.emo_db.EmoDB",
     "FluentSpeechCommands": "disentangle_lightning.corpus.fluent_speech_commands.FluentSpeechCommands",
     "HuggingFaceDataset": "disentangle_lightning.corpus.hugging_face.HuggingFaceDataset",
+    "IEMOCAP": "disentangle_lightning.corpus.iemocap.IEMOCAP",
     "KaldiData": "disentangle_lightning.corpus.kaldi.KaldiData",
     "LhotseCutSet": "disentangle_lightning.corpus.lhotse_cuts.LhotseCutSet",
     "LibriSpeech": "disentangle_lightning.corpus.librispeech.LibriSpeech",
     "ManifestFile": "disentangle_lightning.corpus.manifest_file.ManifestFile",
+    "RAVDESS": "disentangle_lightning.corpus.ravdess.RAVDESS",
     "SyntheticSpeech": "disentangle_lightning.corpus.synthetic.SyntheticSpeech",
+    "TESS": "disentangle_lightning.corpus.tess.TESS",
     "VoxCeleb1": "disentangle_lightning.corpus.voxceleb1.VoxCeleb1",
 }
 
