@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 PROGRAM = "disentangle_lightning"
 TRAINING = ("fit", "validate", "test", "predict")
-VERBS = ("pipeline", "encode", *TRAINING, "report", "disentangle")
+VERBS = ("pipeline", "corpus", "encode", *TRAINING, "report", "disentangle")
 
 _NO_BUG = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EEXIST)
 """Errors that say that a file cannot be written where it was asked for."""
@@ -34,6 +34,7 @@ Separate what was said from how it was said in frozen speech encoders.
     pipeline     corpus -> features -> Stage 1 -> Stage 2 -> probes -> report, resumable
 
   its parts
+    corpus       a published corpus, or any folder -> manifest, with its facts and faults
     encode       manifest -> frame-feature store, once per encoder
     fit          train Stage1VIB, Stage2ConditionalVIB or Probe from a settings file
     validate, test, predict
@@ -135,6 +136,54 @@ def _pipeline(parsed: argparse.Namespace, overrides: list[str]) -> None:
     print(f"\nReport: {page}")
 
 
+class _CorpusHelp(argparse.Action):
+    """--help that explains the reader whose name comes before it."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, *_: object) -> None:
+        from disentangle_lightning.corpus.readers import reader_help, reader_name, reader_names
+
+        if namespace.name is None:
+            parser.epilog = f"readers: {', '.join(reader_names())}\n`{parser.prog} NAME --help` explains one."
+        elif (name := reader_name(namespace.name)) in reader_names():
+            parser.epilog = f"{name}\n\n{reader_help(name)}"
+        parser.print_help()
+        parser.exit()
+
+
+def _corpus_parser(program: str) -> argparse.ArgumentParser:
+    from pathlib import Path
+
+    parser = argparse.ArgumentParser(
+        prog=program,
+        usage=f"{program} NAME PATH --out FILE [--OPTION VALUE ...] [--splits.FIELD VALUE ...]",
+        description="A corpus on disk becomes a manifest; its splits, labels and letters are printed, and what was\n"
+        "skipped and why. Splits are those of the corpus, unless --splits.disjoint speaker and the like are given,\n"
+        "as for the pipeline: then those that the corpus lacks are made.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        add_help=False,
+    )
+    parser.add_argument("name", metavar="NAME", help="of a corpus reader, in any spelling")
+    parser.add_argument("path", metavar="PATH", help="the reader's folder or file")
+    parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="the manifest, such as manifest.jsonl")
+    parser.add_argument("-h", "--help", action=_CorpusHelp, nargs=0, help="show this, or NAME's options, and exit")
+    return parser
+
+
+def _corpus(parsed: argparse.Namespace, overrides: list[str]) -> None:
+    from disentangle_lightning.corpus.job import run_corpus, skipped_file
+
+    corpus, tokenizer = run_corpus(parsed.name, parsed.path, parsed.out, overrides)
+    from rich.console import Console
+
+    from disentangle_lightning.corpus.overview import print_overview
+
+    print_overview(corpus, tokenizer, Console())
+    print(f"\nManifest: {parsed.out}")
+    if corpus.skipped:
+        print(f"Skipped:  {skipped_file(parsed.out)}")
+
+
 def _encode_parser(program: str) -> argparse.ArgumentParser:
     from disentangle_lightning.settings import EncodeSettings
 
@@ -209,13 +258,14 @@ def _disentangle(parsed: argparse.Namespace, _: list[str]) -> None:
 
 _VERBS: dict[str, tuple[Callable[[str], argparse.ArgumentParser], Callable[[argparse.Namespace, list[str]], None]]] = {
     "pipeline": (_pipeline_parser, _pipeline),
+    "corpus": (_corpus_parser, _corpus),
     "encode": (_encode_parser, _encode),
     "report": (_report_parser, _report),
     "disentangle": (_disentangle_parser, _disentangle),
 }
 """How the arguments of a verb are parsed, and what is then done with them and with the overrides left over."""
 
-_TAKES_OVERRIDES = ("pipeline", "encode")
+_TAKES_OVERRIDES = ("pipeline", "corpus", "encode")
 
 
 def _parser(program: str, description: str, epilog: str = "") -> argparse.ArgumentParser:

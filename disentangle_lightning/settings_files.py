@@ -34,7 +34,7 @@ def read_settings(schema: type[Settings], config: str | Path | None, overrides: 
         tree = OmegaConf.structured(schema)
         if config is not None:
             tree = OmegaConf.merge(tree, read_yaml(config))
-        tree = OmegaConf.merge(tree, _parse_overrides(overrides))
+        tree = OmegaConf.merge(tree, override_tree(override_pairs(overrides)))
         for name in sorted(OmegaConf.missing_keys(tree)):
             raise UserError(f"{where}field '{name}' is missing; give it in the file or as --{name}")
         settings = cast(Settings, OmegaConf.to_object(tree))
@@ -119,9 +119,13 @@ def _inline_stage_files(settings: PipelineSettings, folder: Path) -> None:
         stage.config = None
 
 
-def _parse_overrides(overrides: Sequence[str]) -> DictConfig:
-    """`--a.b 1 --c=2` as the tree {a: {b: 1}, c: 2}."""
-    tree = OmegaConf.create()
+def override_pairs(overrides: Sequence[str]) -> list[tuple[str, str]]:
+    """`--a.b 1 --c=2` as the pairs (a.b, 1) and (c, 2).
+
+    Raises:
+        UserError: an argument is no flag, or a flag has no value.
+    """
+    pairs = []
     rest = list(overrides)
     while rest:
         flag = rest.pop(0)
@@ -132,6 +136,18 @@ def _parse_overrides(overrides: Sequence[str]) -> DictConfig:
             if not rest or rest[0].startswith("--"):
                 raise UserError(f"--{name} needs a value")
             value = rest.pop(0)
+        pairs.append((name, value))
+    return pairs
+
+
+def override_tree(pairs: Sequence[tuple[str, str]]) -> DictConfig:
+    """The pairs (a.b, 1) and (c, 2) as the tree {a: {b: 1}, c: 2}; values are YAML.
+
+    Raises:
+        UserError: a value is no YAML.
+    """
+    tree = OmegaConf.create()
+    for name, value in pairs:
         try:
             tree.merge_with_dotlist([f"{name}={value}"])
         except yaml.YAMLError:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
+import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Protocol, Union, cast, get_args, get_origin
 
@@ -46,7 +49,44 @@ def make_reader(settings: Mapping[str, Any]) -> CorpusReader:
     """
     if unknown := settings.keys() - {"class_path", "init_args"}:
         raise UserError(f"field 'corpus.{min(unknown)}' is unknown; a corpus has class_path and init_args")
-    name = str(settings.get("class_path", ""))
+    reader = load_reader(str(settings.get("class_path", "")))
+    return construct(reader, settings.get("init_args") or {}, "field 'corpus.init_args.{}'")
+
+
+def reader_name(written: str) -> str:
+    """The name of a reader in any spelling (`crema-d`, `CREMAD`, `emo_db`); a full path is left as it is.
+
+    Raises:
+        UserError: there is no such reader.
+    """
+    if "." in written:
+        return written
+    known = {name.lower(): name for name in _SHORT}
+    name = known.get(re.sub("[^a-z0-9]", "", written.lower()))
+    if name is None:
+        raise UserError(f"there is no corpus reader '{written}'; expected one of {', '.join(_SHORT)}")
+    return name
+
+
+def reader_names() -> list[str]:
+    """The names of this package's readers."""
+    return list(_SHORT)
+
+
+def reader_help(name: str) -> str:
+    """The docstring of a reader of this package, for which nothing is imported."""
+    module, _, attribute = _SHORT[name].rpartition(".")
+    source = Path(__file__).with_name(f"{module.rpartition('.')[2]}.py").read_text(encoding="utf-8")
+    classes = (node for node in ast.parse(source).body if isinstance(node, ast.ClassDef))
+    return next(ast.get_docstring(node) or "" for node in classes if node.name == attribute)
+
+
+def load_reader(name: str) -> type[CorpusReader]:
+    """The class of a reader, by its name or full path.
+
+    Raises:
+        UserError: it does not exist or is no reader.
+    """
     path = _SHORT.get(name, name)
     module, _, attribute = path.rpartition(".")
     try:
@@ -57,18 +97,31 @@ def make_reader(settings: Mapping[str, Any]) -> CorpusReader:
         ) from None
     if not inspect.isclass(reader) or not hasattr(reader, "read"):
         raise UserError(f"field 'corpus.class_path' is '{name}', which is no class with a method read")
-    arguments = settings.get("init_args") or {}
+    return cast(type[CorpusReader], reader)
+
+
+def construct(reader: type[CorpusReader], arguments: Mapping[str, Any], naming: str) -> CorpusReader:
+    """A reader with its options, each checked against its annotation.
+
+    Args:
+        reader: the class.
+        arguments: the options, as YAML gives them.
+        naming: what an option is called in an error, with `{}` for its name.
+
+    Raises:
+        UserError: the class does not take these options.
+    """
+    signature = inspect.signature(reader, eval_str=True)
     try:
-        signature = inspect.signature(reader, eval_str=True)
         signature.bind(**arguments)
     except TypeError as error:
-        raise UserError(f"field 'corpus.init_args' does not fit {name}: {error}") from None
+        raise UserError(f"corpus reader {reader.__name__} does not take these options: {error}") from None
     for argument, value in arguments.items():
         expected = signature.parameters[argument].annotation if argument in signature.parameters else None
         if not _fits(value, expected):
             wanted = inspect.formatannotation(expected).replace("collections.abc.Sequence", "list")
-            raise UserError(f"field 'corpus.init_args.{argument}' is {value!r}; expected {wanted}")
-    return cast(CorpusReader, reader(**arguments))
+            raise UserError(f"{naming.format(argument)} is {value!r}; expected {wanted}")
+    return reader(**arguments)
 
 
 def _fits(value: Any, expected: Any) -> bool:

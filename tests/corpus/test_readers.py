@@ -67,7 +67,7 @@ def test_options_of_the_annotated_type_are_taken(options: dict[str, Any]) -> Non
         ({"names": [1]}, r"init_args.names' is \[1\]; expected list\[str\] \| None"),
         ({"split": "c"}, r"init_args.split' is 'c'; expected Literal\['a', 'b'\]"),
         ({"speakers": [1.5]}, "init_args.speakers"),
-        ({"sped": 1}, "does not fit .*sped"),
+        ({"sped": 1}, "reader OptionReader does not take these options: .*sped"),
     ],
 )
 def test_options_of_another_type_are_refused(options: dict[str, Any], message: str) -> None:
