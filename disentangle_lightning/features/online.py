@@ -24,8 +24,9 @@ _HEADERS_AT_ONCE = 4
 class OnlineFeatures:
     """What a float32 store of a manifest would hold, made clip by clip; a `FrameSource`.
 
-    Longest utterances first, as in a store. Clips that the encoder cannot take are left out as far as the headers of
-    their files tell; what only decoding shows is an error when the clip's turn comes.
+    Values differ from a store's by rounding where `encode` had clips of one length in one batch. Longest utterances
+    first, as in a store. Clips that the encoder cannot take are left out as far as the headers of their files tell;
+    what only decoding shows is an error when the clip's turn comes.
 
     Args:
         utterances: all of the manifest.

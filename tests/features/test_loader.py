@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+import time
 import warnings
 
 import numpy as np
@@ -50,6 +53,87 @@ def test_a_loader_resumes_after_the_batches_that_were_delivered_not_those_read_a
     assert before + ids_of_epoch(resumed, 3) == whole
     assert resumed.state_dict() == {**state, "delivered": len(whole)}
     assert ids_of_epoch(resumed, 4) == ids_of_epoch(data.train_dataloader(), 4)
+
+
+def reading_threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("frames")]
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_reading_ahead_changes_neither_batches_nor_their_order(corpus, workers):
+    alone, ahead = (list(make_data(corpus, num_workers=n).train_dataloader()) for n in (0, workers))
+    assert [batch.ids for batch in ahead] == [batch.ids for batch in alone]
+    assert all(torch.equal(a.features, b.features) for a, b in zip(ahead, alone, strict=True))
+    assert all(torch.equal(a.targets, b.targets) for a, b in zip(ahead, alone, strict=True))
+    assert not reading_threads()
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_no_more_is_read_ahead_than_there_are_threads_and_room_is_made_by_the_consumer(corpus, monkeypatch, workers):
+    loader = make_data(corpus, num_workers=workers).train_dataloader()
+    read, made_by = [], set()
+    fetch, empty = loader.dataset.fetch, loader.dataset.empty
+    monkeypatch.setattr(
+        loader.dataset, "fetch", lambda *a: (read.append(threading.current_thread().name), fetch(*a))[1]
+    )
+    monkeypatch.setattr(
+        loader.dataset, "empty", lambda *a: (made_by.add(threading.current_thread().name), empty(*a))[1]
+    )
+    for delivered, _ in enumerate(loader, start=1):
+        time.sleep(0.05)  # all that would be read is
+        assert len(read) == min(delivered + workers, len(loader))
+    assert made_by == {threading.current_thread().name}
+    assert all(name.startswith("frames") for name in read)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_goes_wrong_in_a_batch_is_raised_in_its_place(corpus, monkeypatch, workers):
+    loader = make_data(corpus, num_workers=workers).train_dataloader()
+    whole = ids_of_epoch(loader, 0)
+    fetch, calls = loader.dataset.fetch, iter(range(100))
+
+    def failing(places, room):
+        if next(calls) == 2:
+            raise UserError("the disk is on fire")
+        return fetch(places, room)
+
+    monkeypatch.setattr(loader.dataset, "fetch", failing)
+    batches = iter(loader)
+    assert [next(batches).ids, next(batches).ids] == whole[:2]
+    with pytest.raises(UserError, match="the disk is on fire"):
+        next(batches)
+    assert loader.state_dict()["delivered"] == 2
+    assert not reading_threads()
+
+
+@pytest.mark.parametrize("end", ["close", "forget", "interrupt"])
+def test_an_epoch_that_is_broken_off_leaves_no_thread_and_reads_no_more(corpus, monkeypatch, end):
+    loader = make_data(corpus, num_workers=2, max_frames=10).train_dataloader()
+    fetch, read = loader.dataset.fetch, []
+
+    def slow(places, room):
+        read.append(places)
+        time.sleep(0.1)
+        return fetch(places, room)
+
+    monkeypatch.setattr(loader.dataset, "fetch", slow)
+    assert len(loader) > 10
+    batches = iter(loader)
+    next(batches)
+    assert len(reading_threads()) == 2
+    if end == "close":
+        batches.close()
+    elif end == "forget":
+        del batches
+    else:
+        before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+        signal.setitimer(signal.ITIMER_REAL, 0.02)
+        with pytest.raises(KeyboardInterrupt):  # while it waits for a thread
+            list(batches)
+        signal.signal(signal.SIGALRM, before)
+    assert not reading_threads()
+    assert len(read) <= 5
+    assert len(list(loader)) == len(loader)
 
 
 def test_a_state_of_another_epoch_skips_nothing(corpus):
@@ -191,3 +275,11 @@ def test_lengths_are_what_the_plan_is_made_of(corpus):
     dataset = data.train_dataloader().dataset
     batch = dataset[list(range(len(dataset)))]
     assert np.array_equal(batch.segments.lengths.numpy(), dataset.lengths)
+
+
+def test_threads_read_ahead_in_the_inference_mode_of_a_test(corpus):
+    plain = [batch.features for batch in make_data(corpus).test_dataloader()]
+    with torch.inference_mode():  # as Trainer.test runs; what is made in it cannot be written to outside
+        ahead = [batch.features for batch in make_data(corpus, num_workers=2).test_dataloader()]
+    assert len(plain) > 2
+    assert all(torch.equal(one, other) for one, other in zip(plain, ahead, strict=True))
