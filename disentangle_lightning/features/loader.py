@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.utils.data import Sampler
@@ -150,15 +151,20 @@ class FrameLoader:
         """At most one batch more than there are threads is in memory, beside the one in use."""
         pool = ThreadPoolExecutor(self._workers, thread_name_prefix="frames")
         waiting: deque[Future[FrameBatch]] = deque()
+        inference = torch.is_inference_mode_enabled()  # each thread has its own mode, and what was made in it stays so
         try:
             for places in self.sampler:
-                waiting.append(pool.submit(self._read, places, self.dataset.empty(places)))
+                waiting.append(pool.submit(self._read_in_thread, places, self.dataset.empty(places), inference))
                 if len(waiting) > self._workers:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
         finally:  # also when the epoch is broken off: what nobody waits for is not read, and no thread is left
             pool.shutdown(cancel_futures=True)
+
+    def _read_in_thread(self, places: list[int], room: Tensor, inference: bool) -> FrameBatch:
+        with torch.inference_mode(inference):
+            return self._read(places, room)
 
     def _read(self, places: list[int], room: Tensor | None = None) -> FrameBatch:
         batch = self.dataset.fetch(places, self.dataset.empty(places) if room is None else room)
