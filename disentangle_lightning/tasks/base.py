@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from disentangle_lightning.atomic import write_text
 from disentangle_lightning.errors import UserError
+from disentangle_lightning.features.batch import FrameBatch
 from disentangle_lightning.features.loader import FrameLoader, PlanSampler
 
 _FORMAT = "disentangle_lightning"
@@ -82,7 +83,11 @@ class TaskModule(LightningModule):
             {"params": [p for name, p in trained if not name.endswith(_MIXER_WEIGHTS)], "factor": 1.0},
             {"params": [p for name, p in trained if name.endswith(_MIXER_WEIGHTS)], "factor": self.mixer_rate},
         ]
-        return torch.optim.AdamW(groups, lr=self.learning_rate, weight_decay=self.weight_decay)
+        # Fused: one pass over the weights in place of ten.
+        optimizer = torch.optim.AdamW(groups, lr=self.learning_rate, weight_decay=self.weight_decay, fused=True)
+        # Under 16-mixed the scaler is to divide the gradients before they are clipped, not this optimiser afterwards.
+        optimizer._step_supports_amp_scaling = False
+        return optimizer
 
     def on_fit_start(self) -> None:
         self._seed = torch.initial_seed()
@@ -90,7 +95,7 @@ class TaskModule(LightningModule):
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         self._batch_index = batch_idx
         place = (self.trainer.current_epoch, batch_idx, self.global_rank)
-        torch.manual_seed(int(np.random.SeedSequence([self._seed, *place]).generate_state(1)[0]))
+        _seed_draws(int(np.random.SeedSequence([self._seed, *place]).generate_state(1)[0]), self.device)
         rate = self.learning_rate * rate_factor(self.progress, self.warmup_fraction)
         optimizer = self.optimizers()
         for group in optimizer.param_groups:  # type: ignore[union-attr]
@@ -101,6 +106,12 @@ class TaskModule(LightningModule):
             cast(PlanSampler, cast(FrameLoader, self.trainer.train_dataloader).sampler).check_same(self._trained_plan)
 
     _trained_plan: dict[str, Any] | None = None
+
+    def log_step(self, figures: dict[str, Any], batch: FrameBatch) -> None:
+        """`log_dict` for a training step, but only where the loggers will be told: it takes a millisecond a figure."""
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if every and (self.trainer.global_step + 1) % every == 0:
+            self.log_dict(figures, batch_size=len(batch))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[_FORMAT] = type(self).__name__
@@ -136,6 +147,17 @@ class TaskModule(LightningModule):
 def init_arguments(local_variables: dict[str, Any]) -> dict[str, Any]:
     """The arguments of an __init__ that has set no other local variable yet: `init_arguments(locals())`."""
     return {k: v for k, v in local_variables.items() if k not in ("self", "__class__")}
+
+
+def _seed_draws(seed: int, device: torch.device) -> None:
+    """Seed the generators of the CPU and of this device.
+
+    `torch.manual_seed` seeds every kind of device, and where there is no GPU it keeps a stack trace of each call for
+    the day that CUDA starts: a millisecond a step, and memory that is never freed.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type != "cpu":
+        torch.get_device_module(device).manual_seed(seed)
 
 
 def rate_factor(progress: float, warmup_fraction: float) -> float:

@@ -138,14 +138,14 @@ class VIBStage(TaskModule):
         means = dict(zip(TOTALS, mean_over_ranks(torch.stack([terms[name] for name in TOTALS])), strict=True))
         task_weight, frames = means["task_weight"].clamp(min=LEAST_WEIGHT), means["frames"]
         task, kl = means["task"] / task_weight, means["kl"] / frames
-        self.log_dict(
+        self.log_step(
             {
                 "train/loss": task + beta * kl,
                 "train/task": task,
                 "train/kl_nats_per_frame": kl,
                 "train/beta": beta,
             },
-            batch_size=len(batch.ids),
+            batch,
         )
         loss: Tensor = terms["task"] / task_weight + beta * (terms["kl"] / frames)
         return loss

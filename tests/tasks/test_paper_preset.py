@@ -105,7 +105,7 @@ def check_against_reference(module: VIBStage, data: Any, folder: Path, task: Any
     weights = {name: value.requires_grad_() for name, value in weights_of(module).items()}
     trained = [name for name, parameter in module.named_parameters() if parameter.requires_grad]
     recorder = Recorder(module)
-    run_fit(module, data, folder, EPOCHS, callbacks=[recorder])
+    run_fit(module, data, folder, EPOCHS, callbacks=[recorder], log_every_n_steps=1)
 
     total = len(recorder.steps)
     optimizer = torch.optim.AdamW([weights[name] for name in trained], lr=1e-3, weight_decay=0.005)
@@ -158,7 +158,7 @@ def test_beta_rises_in_a_straight_line_over_nine_tenths_of_the_steps_and_then_ho
     data = planted.data(max_utterances=8)
     module = Stage1VIB(data.inputs, latent_dim=4, **VIB)
     recorder = Recorder(module)
-    run_fit(module, data, tmp_path, epochs=10, callbacks=[recorder])
+    run_fit(module, data, tmp_path, epochs=10, callbacks=[recorder], log_every_n_steps=1)
     betas = [step["beta"] for step in recorder.steps]
     total = len(betas)
     assert betas[0] == pytest.approx(0.1)
@@ -173,7 +173,7 @@ def test_the_learning_rate_warms_up_over_a_tenth_of_the_steps_and_falls_as_a_cos
     data = planted.data(max_utterances=8)
     module = Stage1VIB(data.inputs, latent_dim=4, **VIB)
     recorder = Recorder(module)
-    run_fit(module, data, tmp_path, epochs=10, callbacks=[recorder])
+    run_fit(module, data, tmp_path, epochs=10, callbacks=[recorder], log_every_n_steps=1)
     rates = [step["rate"] for step in recorder.steps]
     total = len(rates)
     optimizer = torch.optim.AdamW([torch.zeros(1, requires_grad=True)], lr=1e-3)

@@ -149,7 +149,7 @@ def test_the_loss_in_nats_is_that_of_the_frames_whatever_the_batches(
 def test_selection_is_by_the_loss_at_the_final_beta(planted: Planted, tmp_path: Path) -> None:
     data = planted.data()
     module = Stage1VIB(data.inputs, latent_dim=4, beta=0.5, schedule="warmup")
-    figures = run_fit(module, data, tmp_path, epochs=1).callback_metrics
+    figures = run_fit(module, data, tmp_path, epochs=1, log_every_n_steps=1).callback_metrics
     module.eval()
     batch = joined(list(data.val_dataloader()))
     posterior = module.latent_encoder(batch.features)
@@ -181,7 +181,7 @@ def test_an_utterance_too_short_for_its_letters_is_counted_and_harms_nothing(
 def test_the_deterministic_control_pays_nothing_and_draws_nothing(planted: Planted, tmp_path: Path) -> None:
     data = planted.data()
     module = Stage1VIB(data.inputs, latent_dim=4, deterministic=True, beta=100.0, schedule="fixed")
-    trainer = run_fit(module, data, tmp_path, epochs=1)
+    trainer = run_fit(module, data, tmp_path, epochs=1, log_every_n_steps=1)
     assert float(trainer.callback_metrics["train/kl_nats_per_frame"]) == 0
     assert trainer.callback_metrics["train/loss"] == trainer.callback_metrics["train/task"]
     trainer.test(module, datamodule=data, verbose=False)
