@@ -90,7 +90,7 @@ def _labels(labels: Mapping[str, Mapping[str, int]]) -> Table:
         if len(counts) > _MOST_CLASSES:
             classes = f"{len(counts)} classes of {min(counts.values())} to {max(counts.values())} utterances"
         else:
-            classes = ", ".join(f"{label} {count}" for label, count in counts.items())
+            classes = ", ".join(f"{label}: {count}" for label, count in counts.items())
         table.add_row(Text(name), str(sum(counts.values())), Text(classes))
     return table
 

@@ -135,7 +135,7 @@ def test_the_tables_of_a_corpus_that_can_be_trained_on(
         capsys, monkeypatch, "ravdess", actors, "--out", tmp_path / "m.jsonl", "--splits.disjoint", "speaker"
     )
     assert ["test", "4", "0.00", "1"] in rows(page)
-    assert ["emotion", "24", "happy 12, sad 12"] in rows(page)
+    assert ["emotion", "24", "happy: 12, sad: 12"] in rows(page)
     assert ["sung, not spoken", "1", "Actor_01/03-02-03-01-01-01-01"] in rows(page)
     assert "Alphabet, by the transcriptions of splits train and probe (English): 'ABC" in page
     assert "Every character is in it" in page
@@ -165,7 +165,7 @@ def test_characters_outside_the_alphabet_are_counted_and_many_classes_summed_up(
     page = printed(capsys, monkeypatch, "audio_folder", tmp_path, "--out", tmp_path / "m.jsonl")
     assert "Outside it, and dropped: 1 (21), 0 (7)" in page
     assert ["colour", "14", "14 classes of 1 to 1 utterances"] in rows(page)
-    assert ["one", "1", "speaker 1"] in rows(page)
+    assert ["one", "1", "speaker: 1"] in rows(page)
     assert ["train", "14", "0.00", "unknown"] in rows(page)
 
 
