@@ -34,6 +34,7 @@ SET_BY_LIBRARIES = {
     "KMP_INIT_AT_FORK",
     "PL_GLOBAL_SEED",  # lightning's seed_everything: read by worker processes, overwritten by the next seed
     "PL_SEED_WORKERS",
+    "TORCHINDUCTOR_CACHE_DIR",  # torch's compiler, which transformers imports
     "TOKENIZERS_PARALLELISM",  # wandb and transformers, before they fork
 }
 """Environment variables that an import or a call sets for the whole process; they are put back, but are no leak."""

@@ -5,16 +5,18 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
+from tiny_checkpoints import VARIANTS
 from torch import Tensor
 
 from disentangle_lightning.corpus.audio import load_audio
 from disentangle_lightning.errors import UserError
-from disentangle_lightning.upstream.encoder import FrozenSpeechEncoder
-from disentangle_lightning.upstream.loading import EMBEDDED
+from disentangle_lightning.upstream.encoder import FrozenSpeechEncoder, Precision
+from disentangle_lightning.upstream.loading import EMBEDDED, load_checkpoint
 
 Make = Callable[..., Path]
 SHARED = Path(__file__).resolve().parents[3] / "shared"
@@ -63,6 +65,37 @@ def test_bf16_is_close_to_fp32_and_returns_float32(make_checkpoint: Make) -> Non
     assert rounded.dtype == torch.float32
     error = (rounded - exact).norm() / exact.norm()
     assert 0 < error < 0.03
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_weights_that_were_settled_once_give_what_the_published_model_gives(
+    make_checkpoint: Make, variant: str, precision: Precision
+) -> None:
+    folder = str(make_checkpoint(variant))
+    encoder = FrozenSpeechEncoder.from_pretrained(folder, precision=precision)
+    published = load_checkpoint(folder)
+    waveforms = torch.randn(2, 8_000)
+    inputs = published.family.inputs(waveforms)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        output = published.encoder(inputs, output_hidden_states=True)
+        first = published.family.on_frame_grid(output.hidden_states[1], encoder.frames(8_000)).float()
+        last = published.family.on_frame_grid(output.last_hidden_state, encoder.frames(8_000)).float()
+
+    features = encoder(waveforms)
+    assert torch.equal(features[:, :, 0], first)
+    assert torch.equal(features[:, :, -1], last)
+    matrices = [module.weight for module in encoder.modules() if isinstance(module, torch.nn.Linear)]
+    assert {weight.dtype for weight in matrices} == {torch.bfloat16 if precision == "bf16" else torch.float32}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_threads_that_share_an_encoder_do_not_mix_their_features(make_checkpoint: Make, variant: str) -> None:
+    encoder = FrozenSpeechEncoder.from_pretrained(str(make_checkpoint(variant)))
+    clips = [torch.randn(1, 4_000 + 320 * (i % 5)) for i in range(20)]
+    with ThreadPoolExecutor(4) as threads:
+        at_once = list(threads.map(encoder, clips))
+    assert all(torch.equal(features, encoder(clip)) for features, clip in zip(at_once, clips, strict=True))
 
 
 def test_fp32_stays_fp32_within_the_autocast_of_a_trainer(make_checkpoint: Make) -> None:
