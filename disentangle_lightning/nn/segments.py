@@ -74,12 +74,13 @@ def segment_mean(x: Tensor, segments: Segments) -> Tensor:
 
 
 def segment_softmax(scores: Tensor, segments: Segments) -> Tensor:
-    """The softmax of scores within each utterance: [N] -> [N] float32, summing to one over each."""
+    """The softmax of scores over each utterance's frames: [N, ...] -> [N, ...] float32, summing to one over each."""
     scores = scores.float()
     # Shifted by each utterance's own maximum, so that exp neither overflows nor leaves a sum of zero.
     # Softmax does not change with the shift, so the shift needs no gradient.
-    lowest = scores.new_full((len(segments),), -torch.inf)
-    highest = lowest.scatter_reduce(0, segments.index, scores.detach(), "amax")
+    lowest = scores.new_full((len(segments), *scores.shape[1:]), -torch.inf)
+    index = segments.index.view(-1, *[1] * (scores.dim() - 1)).expand_as(scores)
+    highest = lowest.scatter_reduce(0, index, scores.detach(), "amax")
     exponentials = torch.exp(scores - highest[segments.index])
     return exponentials / segment_sum(exponentials, segments)[segments.index]
 

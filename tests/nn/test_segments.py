@@ -59,6 +59,12 @@ def test_softmax_and_its_gradient_are_those_of_each_utterance_alone(segments: Se
     torch.testing.assert_close(gradient(together @ weight, scores), gradient(alone @ weight, scores))
 
 
+def test_softmax_of_several_columns_is_that_of_each_column(segments: Segments) -> None:
+    scores = torch.randn(6, 3)
+    columns = [segment_softmax(column, segments) for column in scores.unbind(1)]
+    torch.testing.assert_close(segment_softmax(scores, segments), torch.stack(columns, dim=1))
+
+
 def test_softmax_survives_scores_whose_exponential_overflows_or_vanishes() -> None:
     # The second lies 2000 below the first: a shift by the batch's maximum would leave it a sum of zero.
     segments = Segments.from_lengths(torch.tensor([2, 2]), total=4, max_length=2)

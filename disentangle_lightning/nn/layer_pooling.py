@@ -1,0 +1,109 @@
+"""Mixing layers and pooling frames for many readers at once, without a mixed copy of the features for each of them."""
+
+from __future__ import annotations
+
+from functools import reduce
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from disentangle_lightning.nn.segments import Segments, segment_softmax, segment_sum
+
+GROUP = 8
+"""Readers are taken so many at a time, the last group filled up with readers of zeros: so every product has the same
+shape, and a reader gets the same bits whether it is alone or one of many."""
+
+
+def pool_layers(features: Tensor, weights: Tensor, queries: Tensor, segments: Segments) -> Tensor:
+    """What each of H readers makes of every utterance: its own average over layers, its own attention over frames.
+
+    For reader i with layer weights w_i and query q_i:
+
+        x_i[t] = sum_l w_il h[l, t],   a_i = softmax over the utterance's frames of q_i . x_i[t],   sum_t a_i[t] x_i[t]
+
+    that is, a `LayerMixer` and an `AttentionPooling` for each of them.
+
+    Args:
+        features: [N, L, D] of any float dtype; they get no gradient.
+        weights: [H, L] float32.
+        queries: [H, D] float32, scaled as the scores shall be.
+        segments: which frame is whose.
+
+    Returns:
+        [B, H, D] float32; zeros for an utterance without frames.
+    """
+    with torch.autocast(features.device.type, enabled=False):
+        by_layer = features.detach().transpose(0, 1)
+        pool = _pool_by_utterance if features.device.type == "cpu" else _pool_at_once
+        groups = [
+            pool(by_layer, _fill_up(w), _fill_up(q), segments)
+            for w, q in zip(torch.split(weights, GROUP), torch.split(queries, GROUP), strict=True)
+        ]
+        return torch.cat(groups, dim=1)[:, : len(weights)]
+
+
+def _fill_up(rows: Tensor) -> Tensor:
+    return torch.cat([rows, rows.new_zeros(GROUP - len(rows), rows.shape[1])])
+
+
+def _pool_at_once(by_layer: Tensor, weights: Tensor, queries: Tensor, segments: Segments) -> Tensor:
+    """The equations as they stand: few and large operations, which is what a GPU wants."""
+    layers, frames, dim = by_layer.shape
+    mixed = (weights @ by_layer.to(weights.dtype).reshape(layers, frames * dim)).view(-1, frames, dim).transpose(0, 1)
+    attention = segment_softmax((mixed * queries).sum(-1), segments)
+    return segment_sum(attention[:, :, None] * mixed, segments)
+
+
+def _pool_by_utterance(by_layer: Tensor, weights: Tensor, queries: Tensor, segments: Segments) -> Tensor:
+    pooled: Tensor = _PoolByUtterance.apply(by_layer, weights, queries, segments.lengths.tolist())
+    return pooled
+
+
+class _PoolByUtterance(torch.autograd.Function):
+    """The same, utterance by utterance: each is cast to float32 and read while it lies in the processor's cache.
+
+    Nothing of the size of the features is made. Mixed for eight readers, features of [2400, 12, 768] would fill 59 MB
+    six times over, and memory is what a CPU waits for: forward and backward take 41 ms on one thread
+    here, 80 ms there.
+
+    With u_il = w_il q_i the scores are sum_l h[l, t] . u_il, so the layers need not be mixed before they are scored,
+    nor before they are pooled: P[l, i] = sum_t a_i[t] h[l, t].
+    """
+
+    @staticmethod
+    def forward(ctx: Any, by_layer: Tensor, weights: Tensor, queries: Tensor, lengths: list[int]) -> Tensor:
+        layers, _, dim = by_layer.shape
+        scorers = weights.T[:, :, None] * queries
+        pooled = weights.new_empty(len(lengths), layers, GROUP, dim)
+        attentions = []
+        for frames, out in zip(torch.split(by_layer, lengths, dim=1), pooled, strict=True):
+            frames = frames.to(weights.dtype)
+            attention = _score(scorers, frames).softmax(-1)
+            torch.matmul(attention, frames, out=out)
+            attentions.append(attention)
+        ctx.save_for_backward(by_layer, weights, queries, pooled, *attentions)
+        ctx.lengths = lengths
+        return torch.einsum("il,blid->bid", weights, pooled)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        by_layer, weights, queries, pooled, *attentions = ctx.saved_tensors
+        of_scorers = torch.zeros_like(pooled[0])
+        utterances = torch.split(by_layer, ctx.lengths, dim=1)
+        for frames, gradient, attention in zip(utterances, gradients[0], attentions, strict=True):
+            frames = frames.to(weights.dtype)
+            of_attention = _score(weights.T[:, :, None] * gradient, frames)
+            of_scores = attention * (of_attention - (attention * of_attention).sum(-1, keepdim=True))
+            of_scorers += torch.matmul(of_scores, frames)
+        of_weights = torch.einsum("lid,id->il", of_scorers, queries)
+        of_weights += torch.einsum("blid,bid->il", pooled, gradients[0])
+        return None, of_weights, torch.einsum("il,lid->id", weights, of_scorers), None
+
+
+def _score(scorers: Tensor, frames: Tensor) -> Tensor:
+    """sum_l h[l, t] . u_il: scorers [L, H, D] and frames [L, T, D] -> [H, T]."""
+    by_layer = torch.bmm(scorers, frames.transpose(1, 2))
+    # One by one, for Tensor.sum adds up its last columns in another order than the others.
+    total: Tensor = reduce(torch.add, by_layer.unbind())
+    return total
