@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -131,27 +130,35 @@ def test_two_processes_train_as_one_on_the_batches_of_both(
 
 
 @pytest.fixture
-def trained(config: Config, tmp_path: Path) -> Callable[[str], Path]:
-    """The run directory of a finished run of one process."""
+def trained(config: Config, stage1_checkpoint: str, stage2_checkpoint: str, tmp_path: Path) -> Callable[[str], str]:
+    """A checkpoint of a kind of `MODELS`."""
 
-    def make(kind: str) -> Path:
-        run, log = tmp_path / f"trained_{kind}", tmp_path / "log"
-        arguments = ["fit", *config(kind), "--run_dir", str(run), "--trainer.max_epochs", "6"]
+    def find(kind: str) -> str:
+        if kind != "probe":
+            return stage1_checkpoint if kind == "stage1" else stage2_checkpoint
+        log = tmp_path / "log"
+        arguments = ["fit", *config(kind), "--run_dir", str(tmp_path / "trained")]
         assert forked(lambda: train(arguments), log) == 0, log.read_text()
-        return run
+        return str(tmp_path / "trained" / "checkpoints" / "last.ckpt")
 
-    return make
+    return find
+
+
+def of(checkpoint: str) -> list[str]:
+    """The arguments that name a checkpoint, and the model's settings as they are in it."""
+    settings = read_checkpoint(checkpoint)["hyper_parameters"]
+    given = {n: v for n, v in settings.items() if isinstance(v, int | float | str) and not n.startswith("_")}
+    return ["--ckpt_path", checkpoint, *(f"--model.init_args.{name}={value}" for name, value in given.items())]
 
 
 @pytest.mark.parametrize(("kind", "count"), [("stage1", 2), ("stage2", 5), ("probe", 5)])
 def test_several_processes_test_as_one_does(
-    config: Config, trained: Callable[[str], Path], tmp_path: Path, kind: str, count: int
+    config: Config, trained: Callable[[str], str], tmp_path: Path, kind: str, count: int
 ) -> None:
-    run, other, log = trained(kind), tmp_path / "other", tmp_path / "log"
+    checkpoint, other, log = trained(kind), tmp_path / "other", tmp_path / "log"
     # 24 utterances, one a batch: of five processes, one gets a batch that another has had.
-    arguments = ["test", *config(kind, max_utterances=1, **ddp(count)), "--run_dir", str(other)]
-    arguments += ["--ckpt_path", str(run / "checkpoints" / "last.ckpt")]
-    one = ["test", *config(kind), "--run_dir", str(tmp_path / "one"), *arguments[-2:]]
+    arguments = ["test", *config(kind, max_utterances=1, **ddp(count)), "--run_dir", str(other), *of(checkpoint)]
+    one = ["test", *config(kind), "--run_dir", str(tmp_path / "one"), *of(checkpoint)]
     assert forked(lambda: train(one), log) == 0, log.read_text()
     assert forked_ranks(lambda: train(arguments) and 0, count, log) == [0] * count, log.read_text()
     for file in (tmp_path / "one").glob("*.json"):
@@ -165,12 +172,10 @@ def test_several_processes_test_as_one_does(
 
 
 def test_dev_figures_of_three_processes_are_those_of_one(
-    config: Config, trained: Callable[[str], Path], tmp_path: Path
+    config: Config, stage1_checkpoint: str, tmp_path: Path
 ) -> None:
-    checkpoint = trained("stage1") / "checkpoints" / "best.ckpt"
-
     def validate(arguments: Sequence[str], name: str) -> None:
-        module = train(["validate", *arguments, "--run_dir", str(tmp_path / "out"), "--ckpt_path", str(checkpoint)])
+        module = train(["validate", *arguments, "--run_dir", str(tmp_path / "out"), *of(stage1_checkpoint)])
         if module.trainer.is_global_zero:
             figures = {n: float(v) for n, v in module.trainer.callback_metrics.items()}
             (tmp_path / name).write_text(json.dumps(figures))
@@ -186,48 +191,42 @@ def test_dev_figures_of_three_processes_are_those_of_one(
 
 
 def test_predictions_of_several_processes_hold_each_utterance_once(
-    config: Config, trained: Callable[[str], Path], tmp_path: Path
+    config: Config, stage1_checkpoint: str, tmp_path: Path
 ) -> None:
-    run, log = trained("stage1"), tmp_path / "log"
+    run, log = tmp_path / "run", tmp_path / "log"
     stale = run / "predictions" / "predictions-7.jsonl"
-    stale.parent.mkdir()
+    stale.parent.mkdir(parents=True)
     stale.write_text("{}\n")
     arguments = ["predict", *config("stage1", max_utterances=1, **ddp(5)), "--run_dir", str(run)]
-    arguments += ["--ckpt_path", "best"]
+    arguments += of(stage1_checkpoint)
     assert forked_ranks(lambda: train(arguments) and 0, 5, log) == [0] * 5, log.read_text()
     lines = [line for file in stale.parent.glob("*.jsonl") for line in file.read_text().splitlines()]
     assert sorted(json.loads(line)["id"] for line in lines) == [f"test{i:02d}" for i in range(24)]
 
 
-@pytest.mark.parametrize("victim", ["0", "1"])
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize(("victim", "hangs"), [("0", False), ("1", False), ("1", True)])
 def test_a_process_that_dies_or_hangs_ends_the_run_in_words(
-    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, victim: str, how: signal.Signals
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, victim: str, hangs: bool
 ) -> None:
-    monkeypatch.setattr(processes, "TIMEOUT", timedelta(seconds=3))
+    if hangs:
+        monkeypatch.setattr(processes, "TIMEOUT", timedelta(seconds=2))
     log, own_step = tmp_path / "log", VIBStage.training_step
     arguments = ["fit", *config("stage1", **ddp(2)), "--run_dir", str(tmp_path / "run")]
 
     def step(self: VIBStage, batch: Any, batch_idx: int) -> Any:
         if batch_idx == 2 and os.environ["LOCAL_RANK"] == victim:
-            if how is signal.SIGKILL:
-                die()
-            time.sleep(12)  # not stopped for good: nobody would be there to end it
+            if hangs:
+                time.sleep(600)
+            die()
         return own_step(self, batch, batch_idx)
 
     monkeypatch.setattr(VIBStage, "training_step", step)
-    begun = time.monotonic()
     statuses = forked_ranks(lambda: cli.main(arguments), 2, log)
-    assert time.monotonic() - begun < 40
-    survivor = statuses[1 - int(victim)]
-    assert survivor == 1, log.read_text()
-    assert 0 not in statuses
     said = [line for line in log.read_text().splitlines() if line.startswith("error: ")]
-    assert said, log.read_text()
+    assert statuses[1 - int(victim)] == 1, log.read_text()
+    assert statuses[int(victim)] == KILLED
+    assert len(said) == (2 if hangs else 1), log.read_text()
     assert all("of this run died" in line for line in said)
-    if how is signal.SIGKILL:
-        assert len(said) == 1
-        assert statuses[int(victim)] == KILLED
 
 
 def test_a_bad_setting_is_said_once_by_all_processes(config: Config, tmp_path: Path) -> None:
