@@ -27,8 +27,8 @@ from disentangle_lightning.tasks.checkpoints import AtomicCheckpointIO, RunCheck
 from disentangle_lightning.tasks.metrics_file import MetricsFile
 from disentangle_lightning.tasks.predictions import PredictionWriter
 from disentangle_lightning.tasks.probe import Probe
-from disentangle_lightning.tasks.refusals import check_complete, refusal, user_error_behind
 from disentangle_lightning.tasks.processes import one_run
+from disentangle_lightning.tasks.refusals import check_complete, refusal, user_error_behind
 
 # Without this, `${beta}` keeps its first value after a later override, silently.
 jsonargparse.set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
