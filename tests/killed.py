@@ -93,13 +93,14 @@ def forked_ranks(work: Callable[[], object], count: int, log: Path) -> list[int]
         end.unlink(missing_ok=True)
     forked(first, log)
     deadline = time.monotonic() + 30
-    while _alive(int(group.read_text())):
+    while alive(int(group.read_text())):
         assert time.monotonic() < deadline, f"a process was left behind; see {log}"
         time.sleep(0.02)
     return [int(end.read_text()) if end.exists() else KILLED for end in ends]
 
 
-def _alive(group: int) -> bool:
+def alive(group: int) -> bool:
+    """Whether a process group has a process left."""
     try:
         os.killpg(group, 0)
     except ProcessLookupError:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -13,8 +16,9 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from killed import KILLED, dealt, die, fit, forked, forked_ranks
+from killed import KILLED, alive, dealt, die, fit, forked, forked_ranks
 from planted import ALPHABET, Planted, read_rows
+from tiny_pipeline import prepare
 
 from disentangle_lightning import cli
 from disentangle_lightning.features import loader
@@ -241,3 +245,50 @@ def test_a_bad_setting_is_said_once_by_all_processes(config: Config, tmp_path: P
     assert len(said) == 1
     assert "with world_size 1, but this run has 3; resume with the same world_size" in said[0]
     assert "Traceback" not in log.read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_the_processes_that_the_command_line_launched_end_together(config: Config, tmp_path: Path, victim: int) -> None:
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "disentangle_lightning", "fit", *config("stage1", **ddp(2)), "--run_dir", str(run)]
+    command += ["--trainer.max_epochs", "100000"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True) as first:
+        deadline = time.monotonic() + 240
+        while not (run / "checkpoints" / "last.ckpt").exists():
+            assert first.poll() is None, first.stderr and first.stderr.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        os.kill([first.pid, *children(first.pid)][victim], signal.SIGKILL)
+        gone_by = time.monotonic() + 20
+        _, errors = first.communicate(timeout=30)  # ends when the last of them has closed it
+    while alive(first.pid):
+        assert time.monotonic() < gone_by
+        time.sleep(0.1)
+    if victim == 1 and first.returncode == -signal.SIGKILL:  # Lightning looks for dead children every five seconds
+        assert "terminated with code -9" in errors
+        return
+    assert first.returncode == (-signal.SIGKILL if victim == 0 else 1), errors
+    said = [line for line in errors.splitlines() if line.startswith("error: ")]
+    assert len(said) == 1, errors
+    assert "of this run died" in said[0]
+
+
+def children(parent: int) -> list[int]:
+    """The processes that a process has started."""
+    return [int(pid) for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+
+
+@pytest.mark.slow
+def test_the_pipeline_trains_in_several_processes(tmp_path: Path) -> None:
+    settings = prepare(tmp_path)
+    command = [sys.executable, "-m", "disentangle_lightning", "pipeline", "--config", str(settings)]
+    for stage in ("stage1", "stage2", "probe"):
+        command += [f"--{stage}.set.trainer.devices", "2", f"--{stage}.set.trainer.strategy", "ddp"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=500, env=environment)
+    assert ended.returncode == 0, ended.stderr
+    assert (tmp_path / "run" / "report.html").is_file()
+    checkpoint = tmp_path / "run" / "seed0" / "stage2_emotion" / "checkpoints" / "last.ckpt"
+    assert read_checkpoint(checkpoint)["plan"]["world_size"] == 2
