@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from disentangle_lightning.features import loader
 from disentangle_lightning.features.loader import PlanSampler
 from disentangle_lightning.features.plan import plan_batches
 
@@ -67,7 +69,10 @@ def test_the_plan_keeps_its_contract(arguments):
 @given(plans)
 def test_every_process_and_every_call_computes_the_same_plan(arguments):
     again = {**arguments, "lengths": np.array(arguments["lengths"])}
-    assert plan_batches(**arguments) == plan_batches(**again)
+    first = plan_batches(**arguments)
+    np.random.seed(arguments["seed"] + 1)  # the state of the global generator plays no part
+    assert plan_batches(**again) == first
+    assert again["lengths"].tolist() == arguments["lengths"], "the lengths are left as they are"
 
 
 @settings(deadline=None, max_examples=100)
@@ -86,9 +91,24 @@ def test_what_was_delivered_and_what_a_resumed_run_delivers_are_the_whole_epoch(
         made.skip = skip
         return made
 
-    whole = list(sampler(0))
-    assert whole == plan_batches(**arguments | {"world_size": 1})[0]
-    assert whole[:delivered] + list(sampler(delivered)) == whole
+    for rank, share in enumerate(plan_batches(**arguments)):
+        with patch.object(loader, "_world", lambda rank=rank: (rank, arguments["world_size"])):
+            assert list(sampler(0)) == share
+            assert share[:delivered] + list(sampler(delivered)) == share
+            assert len(sampler(delivered)) == len(share)
+
+
+@settings(deadline=None, max_examples=100)
+@given(plans)
+def test_a_batch_is_a_repeat_just_where_its_number_is_past_the_utterances(arguments):
+    plan = plan_batches(**arguments)
+    seen: set[int] = set()
+    for step in range(len(plan[0])):
+        for rank in range(arguments["world_size"]):
+            number = step * arguments["world_size"] + rank
+            batch = set(plan[rank][step])
+            assert batch <= seen if number >= len(arguments["lengths"]) else not batch & seen
+            seen |= batch
 
 
 def test_epochs_and_seeds_differ_in_order_and_in_company():
