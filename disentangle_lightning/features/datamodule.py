@@ -36,7 +36,7 @@ class FrameFeatureDataModule(LightningDataModule):
 
     Args:
         manifest: the JSONL manifest, with splits assigned.
-        store: the feature store that `encode` made of it. Without one, `encoder` is asked for.
+        store: the feature store that `encode` made of it; None where there is an `encoder` instead.
         labels: the labels to put on each batch; `speaker` is one like any other.
         max_frames: the most frames of a batch; a longer utterance goes alone.
         max_utterances: the most utterances of a batch; None means any number.
@@ -72,8 +72,8 @@ class FrameFeatureDataModule(LightningDataModule):
     def __init__(
         self,
         manifest: str,
-        store: str | None = None,
-        labels: list[str] | None = None,
+        store: str | None,
+        labels: list[str],
         max_frames: int = 20_000,
         max_utterances: int | None = None,
         train_split: str = "train",
@@ -121,7 +121,7 @@ class FrameFeatureDataModule(LightningDataModule):
         self.num_layers: int = len(self._layers)
         self.feature_dim: int = self._features.dim
         self.alphabet: str = choose_alphabet(stored) if alphabet is None else alphabet
-        self.label_names: dict[str, list[str]] = class_lists(stored, labels or [], train_split)
+        self.label_names: dict[str, list[str]] = class_lists(stored, labels, train_split)
         self.feature_header: dict[str, Any] = self._features.header | {"layers": self._layers}
         self.skipped: int = len(utterances) - len(stored)
         if self.skipped:

@@ -39,7 +39,7 @@ def test_batches_are_those_of_a_float32_store(spoken, workers, layers):
     manifest, store = spoken
     settings = {"labels": ["speaker"], "max_frames": 60, "layers": layers, "seed": 3}
     stored = FrameFeatureDataModule(manifest, store, **settings)
-    online = FrameFeatureDataModule(manifest, encoder="embedded", num_workers=workers, **settings)
+    online = FrameFeatureDataModule(manifest, None, encoder="embedded", num_workers=workers, **settings)
     assert online.inputs == stored.inputs
     for make in ("train_dataloader", "val_dataloader", "test_dataloader"):
         batches = list(zip(getattr(online, make)(), getattr(stored, make)(), strict=True))
@@ -72,8 +72,8 @@ def test_a_stage_trains_without_a_store_as_with_one(spoken, tmp_path):
         trainer.fit(stage, datamodule=data)
         return torch.cat([parameter.detach().flatten() for parameter in stage.parameters()])
 
-    online = weights(FrameFeatureDataModule(manifest, encoder="embedded", max_frames=40))
-    torch.testing.assert_close(online, weights(FrameFeatureDataModule(manifest, store, max_frames=40)))
+    online = weights(FrameFeatureDataModule(manifest, None, [], encoder="embedded", max_frames=40))
+    torch.testing.assert_close(online, weights(FrameFeatureDataModule(manifest, store, [], max_frames=40)))
 
 
 def test_what_headers_tell_is_left_out_and_what_only_decoding_shows_names_its_file(tmp_path):
@@ -82,7 +82,7 @@ def test_what_headers_tell_is_left_out_and_what_only_decoding_shows_names_its_fi
     (tmp_path / "clip001.wav").write_text("this is no audio")
     soundfile.write(tmp_path / "clip005.wav", np.full(10, 0.5), 16_000)
     soundfile.write(tmp_path / "clip004.wav", np.zeros(5600), 16_000)
-    data = FrameFeatureDataModule(str(manifest), encoder="embedded")
+    data = FrameFeatureDataModule(str(manifest), None, [], encoder="embedded")
     assert data.skipped == 3
     assert [id for batch in data.train_dataloader() for id in batch.ids] == ["u006"]
     with pytest.raises(UserError, match=r"clip004.wav is silent"):
@@ -95,7 +95,7 @@ def test_what_headers_tell_is_left_out_and_what_only_decoding_shows_names_its_fi
 def test_a_corpus_of_which_nothing_can_be_encoded_is_an_error(tmp_path):
     manifest = write_corpus(tmp_path, [20, 30])
     with pytest.raises(UserError, match=r"none of the 2 utterances .* 'u000': 20 samples"):
-        FrameFeatureDataModule(str(manifest), encoder="embedded")
+        FrameFeatureDataModule(str(manifest), None, [], encoder="embedded")
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_a_corpus_of_which_nothing_can_be_encoded_is_an_error(tmp_path):
 )
 def test_settings_that_do_not_go_together_are_one_sentence(spoken, settings, message):
     with pytest.raises(UserError, match=message) as refusal:
-        FrameFeatureDataModule(spoken[0], **settings)
+        FrameFeatureDataModule(spoken[0], **{"store": None, "labels": []} | settings)
     assert "\n" not in str(refusal.value)
 
 
@@ -136,4 +136,4 @@ def test_a_cut_that_begins_after_the_end_is_left_out(tmp_path):
     manifest = write_corpus(tmp_path, SAMPLES)
     utterances = read_manifest(manifest)
     write_manifest(manifest, [replace(u, start=9.0) if u.id == "u001" else u for u in utterances])
-    assert FrameFeatureDataModule(str(manifest), encoder="embedded").skipped == 1
+    assert FrameFeatureDataModule(str(manifest), None, [], encoder="embedded").skipped == 1
