@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from killed import KILLED, alive, dealt, die, fit, forked, forked_ranks
+from killed import KILLED, alive, assert_same_run, dealt, die, fit, forked, forked_ranks
 from planted import ALPHABET, Planted, read_rows
 from tiny_pipeline import prepare
 
@@ -292,3 +292,24 @@ def test_the_pipeline_trains_in_several_processes(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "report.html").is_file()
     checkpoint = tmp_path / "run" / "seed0" / "stage2_emotion" / "checkpoints" / "last.ckpt"
     assert read_checkpoint(checkpoint)["plan"]["world_size"] == 2
+
+
+def test_two_processes_that_were_killed_go_on_as_if_nothing_had_happened(config: Config, tmp_path: Path) -> None:
+    whole, cut, log = tmp_path / "whole", tmp_path / "cut", tmp_path / "log"
+    arguments = [*config("stage1", **ddp(2)), "--model.init_args.deterministic", "false"]
+    arguments += ["--checkpoint.last_every_steps", "2", "--checkpoint.last_every_minutes", "0.001"]
+
+    def run(folder: Path, instant: str | None = None) -> list[int]:
+        rank_file = f"{folder.name}{{}}"
+        work = lambda: fit(  # noqa: E731
+            [*arguments, "--run_dir", str(folder)], tmp_path / rank_file.format(os.environ["LOCAL_RANK"]), instant
+        )
+        return forked_ranks(lambda: work() and 0, 2, log)
+
+    assert run(whole) == [0, 0], log.read_text()
+    assert run(cut, "step 1 3") == [KILLED, KILLED], log.read_text()
+    assert read_checkpoint(cut / "checkpoints" / "last.ckpt")["global_step"] > 5, "a checkpoint within the epoch"
+    assert run(cut) == [0, 0], log.read_text()
+    assert_same_run(whole, cut)
+    for rank in "01":
+        assert dealt(tmp_path / f"whole{rank}") == dealt(tmp_path / f"cut{rank}")
