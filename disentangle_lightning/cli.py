@@ -118,9 +118,13 @@ def _pipeline_parser(program: str) -> argparse.ArgumentParser:
         "Nested fields take dots: --splits.disjoint sentence, --stage1.set.model.init_args.beta 0.05.\n"
         "Started again after an interruption, it goes on where it stopped.",
     )
-    parser.usage = f"{program} --config FILE [--FIELD VALUE ...]"
+    parser.usage = f"{program} --config FILE [--config FILE ...] [--FIELD VALUE ...]"
     parser.add_argument(
-        "--config", required=True, metavar="FILE", help="pipeline settings, such as experiments/demo.yaml"
+        "--config",
+        required=True,
+        action="append",
+        metavar="FILE",
+        help="pipeline settings, such as experiments/demo.yaml; of several files the later goes before the earlier",
     )
     return parser
 
@@ -192,8 +196,14 @@ def _encode_parser(program: str) -> argparse.ArgumentParser:
         "Run a frozen encoder over a manifest, once, and keep its frames.",
         _fields(EncodeSettings) + "\nStarted again after an interruption, it goes on where it stopped.",
     )
-    parser.usage = f"{program} [--config FILE] [--FIELD VALUE ...]"
-    parser.add_argument("--config", metavar="FILE", help="encode settings, such as experiments/encode/embedded.yaml")
+    parser.usage = f"{program} [--config FILE ...] [--FIELD VALUE ...]"
+    parser.add_argument(
+        "--config",
+        action="append",
+        metavar="FILE",
+        help="encode settings, such as experiments/encode/embedded.yaml; of several files the later goes before the "
+        "earlier",
+    )
     return parser
 
 

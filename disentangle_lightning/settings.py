@@ -48,7 +48,7 @@ class StageSettings:
     """One training: the settings file that `fit --config` takes, and the fields to set differently.
 
     Attributes:
-        config: a file, relative to the pipeline file.
+        config: a file, relative to the file that names it, or on the command line to the working directory.
         set: fields of that file, nested, that override it.
     """
 
@@ -59,19 +59,35 @@ class StageSettings:
 @dataclass
 class PipelineSettings:
     """The whole protocol.
+@dataclass
+class Stage1Settings(StageSettings):
+    """As any training, or one that has been trained elsewhere.
+
+    Attributes:
+        checkpoint: of a Stage 1, which is then tested here, not trained; `{seed}` in it stands for the seed.
+    """
+
+    checkpoint: str | None = None
+
+
 
     Attributes:
         run_dir: where everything goes.
         seeds: one training of every stage and probe for each.
-        corpus: class_path and init_args of a corpus reader.
+        corpus: class_path and init_args of a corpus reader, or the path of a file that holds them.
         alphabet: the letters of CTC; null takes the English ones, or those that occur where English does not suffice.
         splits: how the corpus is divided where it does not come divided.
-        encode: as for the verb `encode`; manifest and store are in the run directory.
-        tasks: the labels for each of which a Stage 2 is trained.
+        encode: as for the verb `encode`, or the path of its file; the manifest is in the run directory, and so is the
+            store, unless one is named, which several runs on the same audio then share.
+        tasks: the labels for each of which a Stage 2 is trained; [] for Stage 1 alone.
         labels: the labels that every representation is probed for beside the tasks.
-        stage1: `config`, a file as `fit` takes it, found from here; `set`, the fields to override in it.
-        stage2: likewise.
-        probe: likewise.
+        stage1: `config`, a file as `fit` takes it; `set`, the fields to override in it; or `checkpoint`, a Stage 1
+            that was trained before, as on another corpus: it is tested here, and all else is made with it.
+        stage2: `config` and `set`, likewise.
+        probe: `config` and `set`, likewise.
+
+    Paths of settings files are relative to the file that names them, or on the command line to the working directory;
+    all other paths are relative to the working directory.
     """
 
     run_dir: str = "???"
@@ -80,8 +96,8 @@ class PipelineSettings:
     alphabet: str | None = None
     splits: SplitSettings = field(default_factory=SplitSettings)
     encode: EncodeSettings = field(default_factory=EncodeSettings)
-    tasks: list[str] = field(default_factory=list)
+    tasks: list[str] | None = None
     labels: list[str] = field(default_factory=list)
-    stage1: StageSettings = field(default_factory=StageSettings)
+    stage1: Stage1Settings = field(default_factory=Stage1Settings)
     stage2: StageSettings = field(default_factory=StageSettings)
     probe: StageSettings = field(default_factory=StageSettings)

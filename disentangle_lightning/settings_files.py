@@ -12,9 +12,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from disentangle_lightning.atomic import write_text
 from disentangle_lightning.errors import UserError
-from disentangle_lightning.settings import PipelineSettings, StageSettings
+from disentangle_lightning.settings import EncodeSettings, PipelineSettings, StageSettings
 
 Settings = TypeVar("Settings")
+
+_STAGES = ("stage1", "stage2", "probe")
 
 _OF_THE_PIPELINE = {
     "data": ("manifest", "store", "labels"),
@@ -23,26 +25,36 @@ _OF_THE_PIPELINE = {
 """What a stage's file may leave open (`???`) for the pipeline to decide."""
 
 
-def read_settings(schema: type[Settings], config: str | Path | None, overrides: Sequence[str]) -> Settings:
-    """The settings of a file with `--field value` or `--field=value` overrides on top; interpolations obey them.
+def read_settings(
+    schema: type[Settings], configs: str | Path | Sequence[str | Path] | None, overrides: Sequence[str]
+) -> Settings:
+    """The settings of files, later ones on top, and over them `--field value` or `--field=value`.
+
+    A pipeline's `corpus`, each of its `init_args.corpora`, and `encode` may be the path of a file, whose content then
+    replaces what stood there. A field that is overridden as a whole goes before its parts, whatever their order, and
+    interpolations obey all of it.
 
     Raises:
-        UserError: the file is missing or no YAML mapping, or a field is unknown, missing or of the wrong type.
+        UserError: a file is missing or no YAML mapping, or a field is unknown, missing or of the wrong type.
     """
-    where = f"{config}: " if config else ""
+    files = [configs] if isinstance(configs, str | Path) else configs or []
+    where = ""
     try:
         tree = OmegaConf.structured(schema)
-        if config is not None:
-            tree = OmegaConf.merge(tree, read_yaml(config))
-        tree = OmegaConf.merge(tree, override_tree(override_pairs(overrides)))
+        for file in files:
+            where = f"{file}: "
+            tree = _merge(tree, read_yaml(file), Path(file).parent, where)
+        where = ""
+        for pair in sorted(override_pairs(overrides), key=lambda pair: pair[0].count(".")):
+            tree = _merge(tree, override_tree([pair]), Path(), where)
+        where = f"{files[-1]}: " if files else ""
         for name in sorted(OmegaConf.missing_keys(tree)):
             raise UserError(f"{where}field '{name}' is missing; give it in the file or as --{name}")
         settings = cast(Settings, OmegaConf.to_object(tree))
     except OmegaConfBaseException as error:
-        field = f"field '{error.full_key}': " if getattr(error, "full_key", None) else ""
-        raise UserError(f"{where}{field}{str(error).splitlines()[0]}") from None
+        raise UserError(f"{where}{_one_line(error)}") from None
     if isinstance(settings, PipelineSettings):
-        _inline_stage_files(settings, Path(config).parent if config else Path())
+        _inline_stage_files(settings)
     return settings
 
 
@@ -98,24 +110,88 @@ def escape_interpolations(tree: Any) -> Any:
     return tree.replace("${", "\\${") if isinstance(tree, str) else tree
 
 
-def _inline_stage_files(settings: PipelineSettings, folder: Path) -> None:
+def _merge(tree: DictConfig, part: DictConfig, folder: Path, where: str) -> DictConfig:
+    """Settings with another part on top; the files that it names are found from its folder."""
+    if OmegaConf.get_type(tree) is not PipelineSettings:
+        return cast(DictConfig, OmegaConf.merge(tree, part))
+    plain = _plain(part)
+    for name in _STAGES:
+        stage = plain.get(name)
+        if isinstance(stage, dict) and _is_path(stage.get("config")):
+            stage["config"] = str(folder / stage["config"])
+    named = _take_encode(plain, folder, where) | _take_corpora(plain, "corpus", "corpus", folder, where)
+    for field, content in named.items():
+        OmegaConf.update(tree, field, content, merge=False)
+    return cast(DictConfig, OmegaConf.merge(tree, plain))
+
+
+def _take_encode(part: dict[str, Any], folder: Path, where: str) -> dict[str, Any]:
+    """{encode: content} of the file that stands in its place, taken out of the part."""
+    if not _is_path(part.get("encode")):
+        return {}
+    path = folder / part.pop("encode")
+    try:
+        return {"encode": OmegaConf.merge(OmegaConf.structured(EncodeSettings), _named(path, "encode", where))}
+    except OmegaConfBaseException as error:
+        raise UserError(f"{path}: {_one_line(error)}") from None
+
+
+def _take_corpora(holder: dict[str, Any], key: str, field: str, folder: Path, where: str) -> dict[str, Any]:
+    """{field: content} of every file that stands in a corpus's place, taken out of its holder; outer ones first."""
+    found: dict[str, Any] = {}
+    corpus: Any = holder.get(key)
+    if _is_path(corpus):
+        path = folder / holder.pop(key)
+        found[field] = corpus = _plain(_named(path, field, where))
+        if unknown := corpus.keys() - {"class_path", "init_args"}:
+            raise UserError(f"{path}: field '{min(unknown)}' is unknown; a corpus has class_path and init_args")
+        folder, where = path.parent, f"{path}: "
+    arguments = corpus.get("init_args") if isinstance(corpus, dict) else None
+    several = arguments.get("corpora") if isinstance(arguments, dict) else None
+    if isinstance(several, dict):
+        for name in list(several):
+            found |= _take_corpora(several, name, f"{field}.init_args.corpora.{name}", folder, where)
+    return found
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str) and value != "???"
+
+
+def _named(path: Path, field: str, where: str) -> DictConfig:
+    """A file that a field names."""
+    try:
+        return read_yaml(path)
+    except UserError as error:
+        raise UserError(f"{where}field '{field}': {error}") from None
+
+
+def _plain(tree: DictConfig) -> dict[str, Any]:
+    """Dictionaries and lists, interpolations as they are written."""
+    return cast(dict[str, Any], OmegaConf.to_container(tree, resolve=False))
+
+
+def _one_line(error: OmegaConfBaseException) -> str:
+    field = f"field '{error.full_key}': " if getattr(error, "full_key", None) else ""
+    return f"{field}{str(error).splitlines()[0]}"
+
+
+def _inline_stage_files(settings: PipelineSettings) -> None:
     """Put each stage's file into `set`, so that the run's own config.yaml needs no other file.
 
     The file's own interpolations stay: they are of the stage's fields, which are not complete before it is trained.
     """
-    for name in ("stage1", "stage2", "probe"):
+    for name in _STAGES:
         stage: StageSettings = getattr(settings, name)
         if stage.config is None:
             continue
-        merged = OmegaConf.merge(read_yaml(folder / stage.config), stage.set)
+        merged = OmegaConf.merge(_named(Path(stage.config), f"{name}.config", ""), stage.set)
         for field in sorted(OmegaConf.missing_keys(merged)):
             section, _, last = field.rpartition(".")
             if last not in _OF_THE_PIPELINE.get(section, ()):
-                raise UserError(
-                    f"field '{field}' of {folder / stage.config} is missing; give it as --{name}.set.{field}"
-                )
+                raise UserError(f"field '{field}' of {stage.config} is missing; give it as --{name}.set.{field}")
             del OmegaConf.select(merged, section)[last]
-        stage.set = cast(dict[str, Any], OmegaConf.to_container(merged, resolve=False))
+        stage.set = _plain(cast(DictConfig, merged))
         stage.config = None
 
 

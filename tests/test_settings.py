@@ -84,6 +84,119 @@ def test_settings_written_into_a_run_are_read_back_as_they_were(tmp_path: Path) 
     assert read_settings(PipelineSettings, tmp_path / "run" / "config.yaml", []) == settings
 
 
+def test_a_corpus_and_an_encoder_may_be_files_found_from_the_file_that_names_them(tmp_path: Path) -> None:
+    for folder in ("encode", "corpora", "paper"):
+        (tmp_path / folder).mkdir()
+    write(tmp_path / "encode" / "large.yaml", encoder="big", precision="bf16")
+    write(tmp_path / "corpora" / "actors.yaml", class_path="RAVDESS", init_args={"folder": "???", "balanced": True})
+    file = write(
+        tmp_path / "paper" / "p.yaml", run_dir="r", encode="../encode/large.yaml", corpus="../corpora/actors.yaml"
+    )
+    settings = read_settings(PipelineSettings, file, ["--corpus.init_args.folder", "/data", "--encode.dtype", "int8"])
+    assert settings.encode == EncodeSettings(encoder="big", precision="bf16", dtype="int8")
+    assert settings.corpus == {"class_path": "RAVDESS", "init_args": {"folder": "/data", "balanced": True}}
+
+
+def test_on_the_command_line_they_are_found_from_here_and_replace_what_stood_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "large.yaml", encoder="big")
+    write(tmp_path / "actors.yaml", class_path="RAVDESS", init_args={"folder": "???"})
+    (tmp_path / "elsewhere").mkdir()
+    file = write(
+        tmp_path / "elsewhere" / "p.yaml",
+        run_dir="r",
+        encode={"encoder": "small", "dtype": "float32"},
+        corpus={"class_path": "AudioFolder", "init_args": {"folder": "f", "x": 1}},
+    )
+    # A part of a field goes before the whole, wherever it stands.
+    overrides = ["--corpus.init_args.folder", "d", "--corpus", "actors.yaml", "--encode", "large.yaml"]
+    settings = read_settings(PipelineSettings, file, overrides)
+    assert settings.encode == EncodeSettings(encoder="big")
+    assert settings.corpus == {"class_path": "RAVDESS", "init_args": {"folder": "d"}}
+
+
+def test_each_of_several_corpora_may_be_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "corpora").mkdir()
+    write(tmp_path / "corpora" / "a.yaml", class_path="A", init_args={"folder": "???", "clips": {"train": 4}})
+    write(tmp_path / "other.yaml", class_path="C", init_args={"folder": "c"})
+    corpora = {"one": "a.yaml", "two": {"class_path": "B", "init_args": {"folder": "???"}}}
+    write(tmp_path / "corpora" / "both.yaml", class_path="Several", init_args={"corpora": corpora})
+    file = write(tmp_path / "p.yaml", run_dir="r", corpus="corpora/both.yaml")
+    folders = ["--corpus.init_args.corpora.two.init_args.folder", "b"]
+    one = ["--corpus.init_args.corpora.one.init_args.folder", "a"]
+    settings = read_settings(PipelineSettings, file, folders + one)
+    assert settings.corpus["init_args"]["corpora"] == {
+        "one": {"class_path": "A", "init_args": {"folder": "a", "clips": {"train": 4}}},
+        "two": {"class_path": "B", "init_args": {"folder": "b"}},
+    }
+    settings = read_settings(PipelineSettings, file, [*folders, "--corpus.init_args.corpora.one", "other.yaml"])
+    assert settings.corpus["init_args"]["corpora"]["one"] == {"class_path": "C", "init_args": {"folder": "c"}}
+
+
+def test_of_several_files_the_later_goes_before_the_earlier(tmp_path: Path) -> None:
+    (tmp_path / "stages").mkdir()
+    write(tmp_path / "stages" / "one.yaml", trainer={"max_epochs": 30}, model={"rate": 1.0, "beta": 1})
+    write(tmp_path / "other.yaml", trainer={"max_epochs": 5}, model={"rate": 2.0})
+    base = write(
+        tmp_path / "base.yaml",
+        run_dir="r",
+        tasks=["a"],
+        encode={"encoder": "small", "dtype": "int8"},
+        stage1={"config": "stages/one.yaml", "set": {"trainer": {"logger": False}}},
+    )
+    large = write(tmp_path / "stages" / "large.yaml", tasks=["b"], stage1={"set": {"model": {"rate": 0.1}}})
+    settings = read_settings(PipelineSettings, [base, large], ["--encode.encoder", "big"])
+    assert (settings.tasks, settings.encode.encoder, settings.encode.dtype) == (["b"], "big", "int8")
+    assert settings.stage1.set == {"trainer": {"max_epochs": 30, "logger": False}, "model": {"rate": 0.1, "beta": 1}}
+    other = write(tmp_path / "stages" / "preset.yaml", stage1={"config": "../other.yaml"})
+    settings = read_settings(PipelineSettings, [base, large, other], [])
+    assert settings.stage1.set == {"trainer": {"max_epochs": 5, "logger": False}, "model": {"rate": 0.1}}
+
+
+def test_a_stage_file_on_the_command_line_is_found_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "deep").mkdir()
+    write(tmp_path / "here.yaml", trainer={"max_epochs": 3})
+    file = write(tmp_path / "deep" / "p.yaml", run_dir="r")
+    settings = read_settings(PipelineSettings, file, ["--stage2.config", "here.yaml"])
+    assert settings.stage2.set == {"trainer": {"max_epochs": 3}}
+
+
+@pytest.mark.parametrize(
+    ("content", "overrides", "sentence"),
+    [
+        ({"encode": "nowhere.yaml"}, [], r"p.yaml: field 'encode': settings file .*nowhere.yaml does not exist"),
+        ({"encode": "bad.yaml"}, [], r"bad.yaml: field 'encodr': Key 'encodr' not in 'EncodeSettings'"),
+        ({"corpus": "bad.yaml"}, [], "bad.yaml: field 'encodr' is unknown; a corpus has class_path and init_args"),
+        ({"corpus": "list.yaml"}, [], "field 'corpus': settings file .*list.yaml holds no mapping"),
+        (
+            {"corpus": {"class_path": "Several", "init_args": {"corpora": {"a": "nowhere.yaml"}}}},
+            [],
+            r"p.yaml: field 'corpus.init_args.corpora.a': settings file .*nowhere.yaml does not exist",
+        ),
+        ({"corpus": "lost.yaml"}, [], r"lost.yaml: field 'corpus.init_args.corpora.a': settings file .*gone.yaml"),
+        ({}, ["--encode", "nowhere.yaml"], "^field 'encode': settings file nowhere.yaml does not exist"),
+        ({}, ["--stage1.config", "nowhere.yaml"], "^field 'stage1.config': settings file nowhere.yaml does not exist"),
+        ({"stage2": {"checkpoint": "x.ckpt"}}, [], "p.yaml: field 'stage2.checkpoint': Key 'checkpoint' not in"),
+        ({"corpus": "open.yaml"}, [], "field 'corpus.init_args.folder' is missing; give it in the file or as --corpus"),
+    ],
+)
+def test_a_named_file_that_does_not_fit_is_named_with_its_field(
+    tmp_path: Path, content: dict[str, Any], overrides: list[str], sentence: str
+) -> None:
+    write(tmp_path / "bad.yaml", encodr="x")
+    write(tmp_path / "lost.yaml", class_path="Several", init_args={"corpora": {"a": "gone.yaml"}})
+    write(tmp_path / "open.yaml", class_path="AudioFolder", init_args={"folder": "???"})
+    (tmp_path / "list.yaml").write_text("- 1\n")
+    file = write(tmp_path / "p.yaml", run_dir="r", **content)
+    with pytest.raises(UserError, match=sentence) as error:
+        read_settings(PipelineSettings, file, overrides)
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("content", "overrides", "sentence"),
     [

@@ -27,6 +27,7 @@ _SHORT = {
     "LibriSpeech": "disentangle_lightning.corpus.librispeech.LibriSpeech",
     "ManifestFile": "disentangle_lightning.corpus.manifest_file.ManifestFile",
     "RAVDESS": "disentangle_lightning.corpus.ravdess.RAVDESS",
+    "Several": "disentangle_lightning.corpus.several.Several",
     "SyntheticSpeech": "disentangle_lightning.corpus.synthetic.SyntheticSpeech",
     "TESS": "disentangle_lightning.corpus.tess.TESS",
     "VoxCeleb1": "disentangle_lightning.corpus.voxceleb1.VoxCeleb1",
@@ -39,18 +40,22 @@ class CorpusReader(Protocol):
     def read(self) -> Corpus: ...
 
 
-def make_reader(settings: Mapping[str, Any]) -> CorpusReader:
+def make_reader(settings: Mapping[str, Any], field: str = "corpus") -> CorpusReader:
     """The reader of `{class_path: AudioFolder, init_args: {folder: ...}}`.
 
     A `class_path` is one of this package's readers by its name, or any class by its full path.
+
+    Args:
+        settings: as above.
+        field: where they stand, for errors.
 
     Raises:
         UserError: the class does not exist or is no reader, or does not take these arguments.
     """
     if unknown := settings.keys() - {"class_path", "init_args"}:
-        raise UserError(f"field 'corpus.{min(unknown)}' is unknown; a corpus has class_path and init_args")
-    reader = load_reader(str(settings.get("class_path", "")))
-    return construct(reader, settings.get("init_args") or {}, "field 'corpus.init_args.{}'")
+        raise UserError(f"field '{field}.{min(unknown)}' is unknown; a corpus has class_path and init_args")
+    reader = load_reader(str(settings.get("class_path", "")), f"{field}.class_path")
+    return construct(reader, settings.get("init_args") or {}, f"field '{field}.init_args.{{}}'")
 
 
 def reader_name(written: str) -> str:
@@ -81,8 +86,8 @@ def reader_help(name: str) -> str:
     return next(ast.get_docstring(node) or "" for node in classes if node.name == attribute)
 
 
-def load_reader(name: str) -> type[CorpusReader]:
-    """The class of a reader, by its name or full path.
+def load_reader(name: str, field: str = "corpus.class_path") -> type[CorpusReader]:
+    """The class of a reader, by its name or full path; `field` is where it stands, for errors.
 
     Raises:
         UserError: it does not exist or is no reader.
@@ -93,10 +98,10 @@ def load_reader(name: str) -> type[CorpusReader]:
         reader = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError, TypeError):
         raise UserError(
-            f"field 'corpus.class_path' is '{name}'; expected {', '.join(_SHORT)}, or the full path of a class"
+            f"field '{field}' is '{name}'; expected {', '.join(_SHORT)}, or the full path of a class"
         ) from None
     if not inspect.isclass(reader) or not hasattr(reader, "read"):
-        raise UserError(f"field 'corpus.class_path' is '{name}', which is no class with a method read")
+        raise UserError(f"field '{field}' is '{name}', which is no class with a method read")
     return cast(type[CorpusReader], reader)
 
 

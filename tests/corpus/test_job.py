@@ -86,7 +86,7 @@ class TextReader:
         (["RAVDES", "{folder}"], "there is no corpus reader 'RAVDES'; expected one of AudioFolder, .*RAVDESS"),
         (["RAVDESS", "{folder}", "--emotion", "[sad]"], "RAVDESS has no option --emotion; it takes --emotions, "),
         (["RAVDESS", "{folder}", "--folder", "x"], "RAVDESS has no option --folder; it takes --emotions, "),
-        (["ManifestFile", "{folder}", "--x", "1"], "no option --x; it takes none of its own, and every corpus --spl"),
+        (["AudioFolder", "{folder}", "--x", "1"], "no option --x; it takes none of its own, and every corpus --spl"),
         (["RAVDESS", "{folder}", "--balanced", "yes please"], "--balanced is 'yes please'; expected bool"),
         (["RAVDESS", "{folder}", "--balanced"], "--balanced needs a value"),
         (["RAVDESS", "{folder}", "stray"], "argument 'stray' is not understood"),
