@@ -125,7 +125,7 @@ class Pipeline:
         for task, checkpoint in stage2.items():
             sources[f"acoustic_{task}"] = {"representation": "acoustic", "source": str(checkpoint)}
         for name, source in sources.items():
-            model = {**source, "targets": ["ctc", *self.labels], "seed": seed}
+            model = {**source, "targets": ["ctc", *self.labels]}
             self._train(folder / f"probe_{name}", seed, self.settings.probe, labels=self.labels, model=model)
         file = folder / "latent_map.json"
         self._step(f"seed{seed}/latent_map", file, lambda: self._latent_map(stage2, file))

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -378,6 +378,7 @@ def test_a_checkpoint_that_would_run_code(finished: Path, tmp_path: Path) -> Non
         ({"model.init_args.task": "accent"}, "label 'accent' is not among the data's labels"),
         ({"data.labels": "[accent]"}, "no utterance has label 'accent'"),
         ({"data.train_split": "training"}, "train_split is 'training'"),
+        ({"trainer.max_steps": "-7"}, "-7"),
     ],
 )
 def test_a_field_of_a_training_that_cannot_be(
@@ -433,14 +434,60 @@ def test_arguments_of_a_training_that_do_not_fit_are_named(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.fixture
+def manifest_without(finished: Path) -> Iterator[Callable[[str, str], Path]]:
+    """The run's manifest with a field left out in one split, for as long as the test takes."""
+    other = finished / "other.jsonl"  # beside the run's own: paths of the audio are relative to it
+
+    def write(field: str, split: str) -> Path:
+        rows = [json.loads(line) for line in (finished / "manifest.jsonl").read_text().splitlines()]
+        kept = [{k: v for k, v in row.items() if (k, row["split"]) != (field, split)} for row in rows]
+        other.write_text("\n".join(json.dumps(row) for row in kept))
+        return other
+
+    yield write
+    other.unlink()
+
+
+@pytest.mark.parametrize("split", ["train", "dev", "test"])
+def test_a_stage_1_without_transcriptions(
+    finished: Path, manifest_without: Callable[[str, str], Path], tmp_path: Path, split: str
+) -> None:
+    manifest = manifest_without("transcription", split)
+    fields = {"run_dir": tmp_path / "run", "data.manifest": manifest, "data.store": finished / "features"}
+    arguments = [f"--{name}={value}" for name, value in fields.items()]
+    error = refused("fit", "--config", EXPERIMENTS / "stage1" / "default.yaml", "--trainer.logger=false", *arguments)
+    assert f"no utterance of split '{split}' has a transcription" in error
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("split", ["dev", "test"])
+def test_a_stage_2_without_the_labels_to_choose_or_test_it_by(
+    finished: Path, manifest_without: Callable[[str, str], Path], tmp_path: Path, split: str
+) -> None:
+    error = _refused_stage2(finished, tmp_path, **{"data.manifest": manifest_without("emotion", split)})
+    assert f"no utterance of split '{split}' has label 'emotion'" in error
+
+
+def test_a_stage_is_tested_where_only_the_test_split_has_what_it_learns(
+    finished: Path, manifest_without: Callable[[str, str], Path], tmp_path: Path
+) -> None:
+    checkpoint = finished / "seed0" / "stage1" / "checkpoints" / "best.ckpt"
+    arguments = ["--ckpt_path", checkpoint, "--run_dir", tmp_path / "run"]
+    config = finished / "seed0" / "stage1" / "config.yaml"
+    for split, status in (("dev", 0), ("test", 2)):
+        manifest = manifest_without("transcription", split)
+        assert command("test", "--config", config, "--data.manifest", manifest, *arguments)[0] == status
+
+
 @pytest.mark.parametrize(
     ("stage", "arguments", "flags"),
     [
         ("stage1", [], ["data.manifest", "data.store"]),
         ("stage1", ["--data.manifest=m.jsonl"], ["data.store"]),
-        ("stage1", ["--data.manifest=m.jsonl", "--data.store=s", "--data.labels=???"], ["data.labels"]),
-        ("stage2", ["--data.manifest=m.jsonl", "--data.store=s"], ["data.labels"]),
-        ("stage2", ["--data.manifest=m", "--data.store=s", "--data.labels=[a]"], ["task", "stage1"]),
+        ("stage1", ["--data.manifest=m.jsonl", "--data.store=s", "--data.max_frames=???"], ["data.max_frames"]),
+        ("stage2", ["--data.manifest=m.jsonl", "--data.store=s"], ["task", "stage1"]),
+        ("stage2", ["--data.manifest=m.jsonl", "--data.encoder=embedded"], ["task", "stage1"]),
         ("probe", ["--data.labels=[a]"], ["targets"]),
     ],
 )

@@ -24,7 +24,7 @@ from disentangle_lightning.features.online import OnlineFeatures
 from disentangle_lightning.features.residency import check_residency, choose_residency
 from disentangle_lightning.features.sources import FrameSource, ResidentFrames, StoredFrames
 from disentangle_lightning.features.store import FeatureStore
-from disentangle_lightning.features.targets import class_lists
+from disentangle_lightning.features.targets import CTC_TARGET, class_lists
 
 log = logging.getLogger(__name__)
 
@@ -154,6 +154,22 @@ class FrameFeatureDataModule(LightningDataModule):
             name: np.bincount(labels[name] + 1, minlength=len(classes) + 1)[1:].tolist()
             for name, classes in self.label_names.items()
         }
+
+    def check_targets(self, targets: Sequence[str], splits: Sequence[str] | None = None) -> None:
+        """Refuse what no utterance of a split has, before anything is trained on it.
+
+        Args:
+            targets: labels of this data, and `ctc` for transcription.
+            splits: where they are needed; None means in every split that is read.
+
+        Raises:
+            UserError: naming the split and what it lacks.
+        """
+        for split in self._examples if splits is None else splits:
+            for target in targets:
+                if not self._examples[split].have(target):
+                    what = "a transcription" if target == CTC_TARGET else f"label '{target}'"
+                    raise UserError(f"no utterance of split '{split}' has {what}, which is needed there")
 
     def train_dataloader(self) -> FrameLoader:
         return self._loader(self._train_split, shuffle=True)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from disentangle_lightning.corpus.manifest import Utterance
 from disentangle_lightning.corpus.tokenizer import CTCTokenizer
+from disentangle_lightning.features.targets import CTC_TARGET
 
 Integers = npt.NDArray[np.int64]
 
@@ -71,6 +72,10 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    def have(self, target: str) -> bool:
+        """Whether any of them has this label, or, where it is `CTC_TARGET`, a transcription."""
+        return self._targets.size > 0 if target == CTC_TARGET else bool((self.labels[target] >= 0).any())
 
     def letters(self, chosen: Integers) -> Letters:
         """The transcriptions of the utterances at these places."""

@@ -9,6 +9,9 @@ from disentangle_lightning.corpus.manifest import Utterance
 from disentangle_lightning.corpus.prepare import TRAINING_SPLITS
 from disentangle_lightning.errors import UserError
 
+CTC_TARGET = "ctc"
+"""Transcription, among the targets that are labels."""
+
 
 def class_lists(utterances: Sequence[Utterance], labels: Sequence[str], train_split: str) -> dict[str, list[str]]:
     """The classes of each label over the training splits, sorted: {label: classes}.

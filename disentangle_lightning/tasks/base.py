@@ -7,6 +7,7 @@ import math
 import pickle
 import zipfile
 import zlib
+from abc import abstractmethod
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar, cast
@@ -61,12 +62,20 @@ class TaskModule(LightningModule):
             leave their uniform start, for a step moves a logit of theirs as little as any weight among thousands.
     """
 
+    monitor: str | None = None
+    """The dev figure by which best.ckpt is chosen, the smaller the better; None takes the last epoch."""
+
     def __init__(self, learning_rate: float, weight_decay: float, warmup_fraction: float, mixer_rate: float) -> None:
         super().__init__()
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.warmup_fraction = warmup_fraction
         self.mixer_rate = mixer_rate
+
+    @property
+    @abstractmethod
+    def targets(self) -> list[str]:
+        """What is learnt: labels of the data, and `ctc` for transcription."""
 
     @property
     def progress(self) -> float:

@@ -12,6 +12,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from disentangle_lightning.tasks.base import TaskModule
+
 
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes beside a checkpoint, then renames: whatever is killed leaves the old file or all of the new one.
@@ -39,21 +41,29 @@ class RunCheckpoint(ModelCheckpoint):
     validation follows, for it would have to be made again, nor between two steps of the optimiser.
 
     Args:
+        monitor: the dev figure by which best.ckpt is chosen; None takes the last epoch, `auto` asks the module.
         last_every_minutes: how much training a kill may cost; None means up to an epoch.
         last_every_steps: make it after every so many steps as well.
         options: those of Lightning's ModelCheckpoint.
     """
 
     def __init__(
-        self, *, last_every_minutes: float | None = 5.0, last_every_steps: int | None = None, **options: Any
+        self,
+        *,
+        monitor: str | None = "auto",
+        last_every_minutes: float | None = 5.0,
+        last_every_steps: int | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(**options)
+        super().__init__(monitor=monitor, **options)
         self._interval = float("inf") if last_every_minutes is None else 60 * last_every_minutes
         self._every_steps = last_every_steps
         self._pending = False
         self._restart_clock()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if self.monitor == "auto":
+            self.monitor = pl_module.monitor if isinstance(pl_module, TaskModule) else None
         super().setup(trainer, pl_module, stage)
         if stage == "fit" and trainer.is_global_zero:
             for left in ("pending.ckpt", "pending.ckpt.tmp", "best.ckpt.tmp", "last.ckpt.tmp"):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from disentangle_lightning.corpus.tokenizer import CTCTokenizer
 from disentangle_lightning.errors import UserError
 from disentangle_lightning.features.batch import FrameBatch
+from disentangle_lightning.features.targets import CTC_TARGET
 from disentangle_lightning.nn.layer_mixer import LayerMixer, Mixing
 from disentangle_lightning.nn.pooling import QueryInit
 from disentangle_lightning.tasks.base import (
@@ -31,7 +32,6 @@ from disentangle_lightning.tasks.stage1 import Stage1VIB, transcript_pairs
 from disentangle_lightning.tasks.stage2 import Stage2ConditionalVIB, label_classes
 
 Representation = Literal["hidden", "textual", "acoustic"]
-CTC_TARGET = "ctc"
 
 
 class Probe(TaskModule):
@@ -53,7 +53,7 @@ class Probe(TaskModule):
         mixer, layer: how each head mixes hidden states, see `LayerMixer`; not used on latents.
         query_init, scaled_attention: see `AttentionPooling`.
         clip_gradient: the largest gradient norm of each head.
-        seed: decides the heads' first weights.
+        seed: decides the heads' first weights; None takes that of the process, which `seed_everything` sets.
         learning_rate, mixer_rate, weight_decay, warmup_fraction: see `TaskModule`.
 
     Raises:
@@ -73,7 +73,7 @@ class Probe(TaskModule):
         query_init: QueryInit = "zeros",
         scaled_attention: bool = True,
         clip_gradient: float = 1.0,
-        seed: int = 0,
+        seed: int | None = None,
         learning_rate: float = 1e-3,
         mixer_rate: float = 10.0,
         weight_decay: float = 0.005,
@@ -89,6 +89,7 @@ class Probe(TaskModule):
             hparams["source"] = {"kind": type(self.source).__name__, "hparams": dict(self.source.hparams)}
         self.save_hyperparameters(hparams)
         self.tokenizer = CTCTokenizer(self.inputs["alphabet"])
+        seed = torch.initial_seed() if seed is None else seed
 
         dim = self.inputs["feature_dim"] if self.source is None else self.source.hparams["latent_dim"]
         num_layers = self.inputs["num_layers"] if self.source is None else None
@@ -105,6 +106,10 @@ class Probe(TaskModule):
                 )
         self._transcripts: list[list[dict[str, str]]] = []
         self._answers: dict[str, list[list[tuple[int, int]]]] = {name: [] for name in targets if name != CTC_TARGET}
+
+    @property
+    def targets(self) -> list[str]:
+        return list(self.heads)
 
     @property
     def name(self) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from disentangle_lightning.errors import UserError
 
-_OPEN = "???"
+OPEN = "???"
 """A field that its settings file leaves to whoever runs it, as OmegaConf writes it."""
 
 
@@ -34,7 +34,7 @@ def check_complete(settings: Mapping[str, Any]) -> None:
     Raises:
         UserError: naming them.
     """
-    if names := [name for name, value in settings.items() if value == _OPEN]:
+    if names := [name for name, value in settings.items() if value == OPEN]:
         raise _missing(names)
 
 

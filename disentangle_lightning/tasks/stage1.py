@@ -9,6 +9,7 @@ from torchmetrics.text import WordErrorRate
 
 from disentangle_lightning.corpus.tokenizer import CTCTokenizer
 from disentangle_lightning.features.batch import FrameBatch
+from disentangle_lightning.features.targets import CTC_TARGET
 from disentangle_lightning.nn.beta import BetaSchedule
 from disentangle_lightning.nn.bottleneck import Variance
 from disentangle_lightning.nn.ctc import ctc_losses, greedy_decode
@@ -59,6 +60,10 @@ class Stage1VIB(VIBStage):
         self.dev_wer = WordErrorRate()
         self._transcripts: list[list[dict[str, str]]] = []
         self._infeasible = 0
+
+    @property
+    def targets(self) -> list[str]:
+        return [CTC_TARGET]
 
     def logits(self, batch: FrameBatch, z: Tensor) -> Tensor:
         """Of each frame over blank, `|` and the alphabet, [N, V]."""

@@ -85,6 +85,10 @@ class Stage2ConditionalVIB(VIBStage):
         self.dev_accuracy = MulticlassAccuracy(len(self.classes), average="micro", ignore_index=-1)
         self._answers: list[list[tuple[int, int]]] = []
 
+    @property
+    def targets(self) -> list[str]:
+        return [self.task]
+
     def train(self, mode: bool = True) -> Stage2ConditionalVIB:
         """Training mode for everything but the frozen Stage 1."""
         super().train(mode)

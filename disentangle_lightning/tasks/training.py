@@ -12,6 +12,7 @@ from typing import Any
 
 import jsonargparse
 import yaml
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -28,7 +29,7 @@ from disentangle_lightning.tasks.metrics_file import MetricsFile
 from disentangle_lightning.tasks.predictions import PredictionWriter
 from disentangle_lightning.tasks.probe import Probe
 from disentangle_lightning.tasks.processes import one_run
-from disentangle_lightning.tasks.refusals import check_complete, refusal, user_error_behind
+from disentangle_lightning.tasks.refusals import OPEN, check_complete, refusal, user_error_behind
 
 # Without this, `${beta}` keeps its first value after a later override, silently.
 jsonargparse.set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
@@ -43,6 +44,9 @@ _MAY_CHANGE = (
     "verbose",
 )
 """Settings that a resumed run may change; every other one is part of what the run is."""
+
+_SPLITS = {"validate": ["dev"], "test": ["test"], "predict": []}
+"""Where a verb needs the targets; `fit` needs them in every split."""
 
 
 def train(args: ArgsType = None) -> TrainingCLI:
@@ -79,6 +83,8 @@ def train(args: ArgsType = None) -> TrainingCLI:
             )
         except argparse.ArgumentError as error:
             raise refusal(error) from None
+        except MisconfigurationException as error:  # what Lightning refuses
+            raise UserError(" ".join(str(error).split())) from None
         except UnicodeDecodeError:
             raise UserError("a file given with --config is not text; settings files are YAML") from None
         except ValueError as error:
@@ -124,6 +130,8 @@ class TrainingCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         settings = self.settings
+        if settings.data.encoder is not None and settings.data.store == OPEN:
+            settings.data.store = None  # the encoder stands in its place
         check_complete(_flatten(settings.as_dict()))
         self.run_dir = Path(settings.run_dir)
         if self.subcommand == "fit":
@@ -147,6 +155,7 @@ class TrainingCLI(LightningCLI):
     def after_instantiate_classes(self) -> None:
         if self.subcommand == "predict" and isinstance(self.model, Probe):
             raise UserError("a probe has nothing to predict; `test` writes its figures and transcripts")
+        self.datamodule.check_targets(self.model.targets, _SPLITS.get(self.subcommand or ""))
 
     def parser_of_fit(self) -> LightningArgumentParser:
         """The parser of the `fit` subcommand."""

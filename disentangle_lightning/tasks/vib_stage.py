@@ -60,6 +60,8 @@ class VIBStage(TaskModule):
         learning_rate, mixer_rate, weight_decay, warmup_fraction: see `TaskModule`.
     """
 
+    monitor = "dev/objective"
+
     def __init__(
         self,
         inputs: dict[str, Any],

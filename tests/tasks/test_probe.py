@@ -30,7 +30,7 @@ def fit_probe(
 ) -> tuple[Probe, dict[str, float]]:
     """Train and test a probe; returns it and its figures."""
     data = probe_data(planted)
-    probe = Probe(data.inputs, targets, **{"learning_rate": 0.02} | options)
+    probe = Probe(data.inputs, targets, **{"learning_rate": 0.02, "seed": 0} | options)
     trainer = run_fit(probe, data, folder, epochs, callbacks=callbacks)
     trainer.test(probe, datamodule=data, verbose=False)
     figures: dict[str, float] = json.loads((folder / "summary.json").read_text())

@@ -51,6 +51,46 @@ def config(planted: Planted, tmp_path: Path) -> Callable[..., str]:
     return write
 
 
+@pytest.mark.parametrize("left_out", [{}, {"checkpoint": {}}, {"checkpoint": {"monitor": "auto"}}])
+def test_best_is_chosen_by_the_figure_that_the_module_names(
+    config: Callable[..., str], tmp_path: Path, left_out: dict[str, Any]
+) -> None:
+    file = config(**left_out, trainer=PLAN | {"max_epochs": 1})
+    train(["fit", "--config", file, "--run_dir", str(tmp_path / "run")])
+    assert kept_by(tmp_path / "run") == ["dev/objective"]
+
+
+def test_without_a_figure_best_is_the_last_epoch(config: Callable[..., str], tmp_path: Path) -> None:
+    file = config(checkpoint={"monitor": None}, trainer=PLAN | {"max_epochs": 1})
+    train(["fit", "--config", file, "--run_dir", str(tmp_path / "stage1")])
+    assert kept_by(tmp_path / "stage1") == [None]
+    probe = {"class_path": "disentangle_lightning.tasks.probe.Probe", "init_args": {"targets": ["ctc"]}}
+    file = config(model=probe, checkpoint={}, trainer=PLAN | {"max_epochs": 1})
+    train(["fit", "--config", file, "--run_dir", str(tmp_path / "probe")])
+    assert kept_by(tmp_path / "probe") == [None]
+
+
+def kept_by(run_dir: Path) -> list[str | None]:
+    """By which figure best.ckpt was chosen."""
+    callbacks = read_checkpoint(run_dir / "checkpoints" / "best.ckpt")["callbacks"].values()
+    return [state["monitor"] for state in callbacks if "best_model_score" in state]
+
+
+def test_one_seed_decides_everything_unless_a_probe_has_its_own(config: Callable[..., str], tmp_path: Path) -> None:
+    def first_weights(name: str, process_seed: int, **init_args: Any) -> torch.Tensor:
+        model = {
+            "class_path": "disentangle_lightning.tasks.probe.Probe",
+            "init_args": {"targets": ["ctc"], "learning_rate": 0.0} | init_args,
+        }
+        file = config(model=model, checkpoint={}, trainer=PLAN | {"max_epochs": 1})
+        train(["fit", "--config", file, "--run_dir", str(tmp_path / name), "--seed_everything", str(process_seed)])
+        return final_weights(tmp_path / name)["heads.ctc.classifier.weight"]
+
+    one, other, own = first_weights("one", 1), first_weights("other", 2), first_weights("own", 2, seed=1)
+    assert not torch.equal(one, other)
+    assert torch.equal(one, own)
+
+
 def final_weights(run_dir: Path) -> dict[str, torch.Tensor]:
     weights: dict[str, torch.Tensor] = read_checkpoint(run_dir / "checkpoints" / "last.ckpt")["state_dict"]
     return weights
