@@ -54,6 +54,13 @@ def choose_residency(wanted: str, size: int, device: torch.device, processes: in
     return "disk", f"{what} stay on disk; {in_memory / 1e9:.1f} GB of memory are free"
 
 
+def room_to_keep(device: torch.device, processes: int) -> int:
+    """Bytes that this process may fill, by the same shares, with what it computes on a device and keeps there."""
+    if device.type == "cpu":
+        return free_memory() // (processes * _HOST_SHARE)
+    return free_device_memory(device) // _DEVICE_SHARE
+
+
 def free_device_memory(device: torch.device) -> int:
     """Bytes that this process may still use on a CUDA device; 0 on any other."""
     if device.type != "cuda":

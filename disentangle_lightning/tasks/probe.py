@@ -26,8 +26,9 @@ from disentangle_lightning.tasks.base import (
     load_task,
     mean_over_ranks,
 )
+from disentangle_lightning.tasks.frozen_latents import FrozenLatents
 from disentangle_lightning.tasks.metrics import classification_figures, transcription_figures
-from disentangle_lightning.tasks.probe_head import ClassHead, CTCHead, Head, ProbeHead
+from disentangle_lightning.tasks.probe_head import ClassHead, CTCHead, Head, ProbeHead, pool_for
 from disentangle_lightning.tasks.stage1 import Stage1VIB, transcript_pairs
 from disentangle_lightning.tasks.stage2 import Stage2ConditionalVIB, label_classes
 
@@ -85,7 +86,9 @@ class Probe(TaskModule):
         self.representation = representation
         self.clip_gradient = clip_gradient
         self.source = _load_source(representation, source, self.inputs)
+        self._latents: FrozenLatents | None = None
         if self.source is not None:
+            self._latents = FrozenLatents(self.source.latent_encoder)
             hparams["source"] = {"kind": type(self.source).__name__, "hparams": dict(self.source.hparams)}
         self.save_hyperparameters(hparams)
         self.tokenizer = CTCTokenizer(self.inputs["alphabet"])
@@ -125,24 +128,37 @@ class Probe(TaskModule):
             self.source.eval()
         return self
 
-    @torch.no_grad()
+    def on_fit_start(self) -> None:
+        super().on_fit_start()
+        if self._latents is not None:
+            self._latents.remember(self.device, self.trainer.num_devices)
+
+    def on_fit_end(self) -> None:
+        if self._latents is not None:
+            self._latents.forget()
+
     def represent(self, batch: FrameBatch) -> Tensor:
         """Hidden states [N, layers, D], or the mean of the latent posterior [N, d]."""
-        if self.source is None:
-            return batch.features
-        latents: Tensor = self.source.latent_encoder(batch.features).mean
-        return latents
+        return batch.features if self._latents is None else self._latents(batch)
+
+    def logits(self, batch: FrameBatch) -> dict[str, Tensor]:
+        """What each head says of a batch: [B, classes] for a label, [N, V] for transcription."""
+        representation = self.represent(batch)
+        labels = {name: head for name, head in self.each_head() if isinstance(head, ClassHead)}
+        pooled = pool_for(list(labels.values()), representation, batch.segments)
+        inputs = dict.fromkeys(self.heads, representation) | dict(zip(labels, pooled, strict=True))
+        return {name: head.logits(inputs[name]) for name, head in self.each_head()}
 
     def training_step(self, batch: FrameBatch, batch_idx: int) -> Tensor:
-        representation = self.represent(batch)
-        parts = [head.losses(head.logits(representation, batch), batch) for _, head in self.each_head()]
+        logits = self.logits(batch)
+        parts = [head.losses(logits[name], batch) for name, head in self.each_head()]
         sums = torch.stack([total for total, _ in parts])
         counts = torch.stack([count for _, count in parts])
         # The counts are those of the batches of all processes; where none has a target, its sum is zero.
         mean_sums, mean_counts = mean_over_ranks(torch.stack([sums, counts])).unbind()
         mean_counts = mean_counts.clamp(min=LEAST_WEIGHT)
         figures = zip(self.heads, mean_sums / mean_counts, strict=True)
-        self.log_dict({f"train/{name}_loss": loss for name, loss in figures}, batch_size=len(batch))
+        self.log_step({f"train/{name}_loss": loss for name, loss in figures}, batch)
         # The heads share no parameter, so the gradient of the sum is each head's own gradient.
         return (sums / mean_counts).sum()
 
@@ -154,9 +170,9 @@ class Probe(TaskModule):
     def validation_step(self, batch: FrameBatch, batch_idx: int) -> None:
         if self.is_repeat(batch_idx):
             return
-        representation = self.represent(batch)
-        for _, head in self.each_head():
-            head.update(head.logits(representation, batch), batch)
+        logits = self.logits(batch)
+        for name, head in self.each_head():
+            head.update(logits[name], batch)
 
     def on_validation_epoch_end(self) -> None:
         if self.trainer.sanity_checking:
@@ -172,9 +188,7 @@ class Probe(TaskModule):
     def test_step(self, batch: FrameBatch, batch_idx: int) -> None:
         if self.is_repeat(batch_idx):
             return
-        representation = self.represent(batch)
-        for name, head in self.each_head():
-            logits = head.logits(representation, batch)
+        for name, logits in self.logits(batch).items():
             if name == CTC_TARGET:
                 self._transcripts.append(transcript_pairs(batch, logits, self.tokenizer))
             else:

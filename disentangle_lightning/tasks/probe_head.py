@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
@@ -18,7 +18,9 @@ from disentangle_lightning.corpus.tokenizer import CTCTokenizer
 from disentangle_lightning.features.batch import FrameBatch
 from disentangle_lightning.nn.ctc import ctc_losses
 from disentangle_lightning.nn.layer_mixer import LayerMixer, Mixing
+from disentangle_lightning.nn.layer_pooling import pool_layers
 from disentangle_lightning.nn.pooling import AttentionPooling, QueryInit
+from disentangle_lightning.nn.segments import Segments
 from disentangle_lightning.tasks.stage1 import transcript_pairs
 
 Head = Literal["linear", "mlp"]
@@ -55,12 +57,8 @@ class ProbeHead(nn.Module):
             torch.manual_seed(self._seed)
             yield
 
-    def mix(self, representation: Tensor) -> Tensor:
-        """[N, layers, D] hidden states to [N, D]; latents [N, d] as they are."""
-        return representation if self.mixer is None else self.mixer(representation)
-
-    def logits(self, representation: Tensor, batch: FrameBatch) -> Tensor:
-        """What the head says of a batch."""
+    def logits(self, x: Tensor) -> Tensor:
+        """What the head says: of each utterance, pooled by `pool_for`, or of each frame of the representation."""
         raise NotImplementedError
 
     def losses(self, logits: Tensor, batch: FrameBatch) -> tuple[Tensor, Tensor]:
@@ -108,8 +106,8 @@ class CTCHead(ProbeHead):
         self.wer = WordErrorRate()
         self.dev_nats = MeanMetric()
 
-    def logits(self, representation: Tensor, batch: FrameBatch) -> Tensor:
-        logits: Tensor = self.classifier(self.mix(representation))
+    def logits(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.classifier(x if self.mixer is None else self.mixer(x))
         return logits
 
     def losses(self, logits: Tensor, batch: FrameBatch) -> tuple[Tensor, Tensor]:
@@ -152,9 +150,8 @@ class ClassHead(ProbeHead):
         self.accuracy = MulticlassAccuracy(classes, average="micro", ignore_index=-1)
         self.dev_nats = SumMetric()
 
-    def logits(self, representation: Tensor, batch: FrameBatch) -> Tensor:
-        pooled, _ = self.pool(self.mix(representation), batch.segments)
-        logits: Tensor = self.classifier(pooled)
+    def logits(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.classifier(x)
         return logits
 
     def losses(self, logits: Tensor, batch: FrameBatch) -> tuple[Tensor, Tensor]:
@@ -171,3 +168,23 @@ class ClassHead(ProbeHead):
         self.accuracy.reset()
         self.dev_nats.reset()
         return score
+
+
+def pool_for(heads: Sequence[ClassHead], representation: Tensor, segments: Segments) -> list[Tensor]:
+    """What each head's own mixer and attention make of every utterance, for all heads in one pass: H x [B, D].
+
+    Args:
+        heads: with the same mode of mixing.
+        representation: [N, layers, D] hidden states, or [N, d] latents.
+        segments: which frame is whose.
+    """
+    if not heads:
+        return []
+    mixers = [head.mixer for head in heads if head.mixer is not None]
+    if not mixers or mixers[0].layer is not None:  # one layer of its own, or the latents: nothing to mix
+        features = representation[:, None] if not mixers else representation[:, mixers[0].layer, None]
+        weights = torch.ones(len(heads), 1, device=features.device)
+    else:
+        features, weights = representation, torch.stack([mixer.weights for mixer in mixers])
+    queries = torch.stack([head.pool.query * head.pool.scale for head in heads])
+    return list(pool_layers(features, weights, queries, segments).unbind(1))

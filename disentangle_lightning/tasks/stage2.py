@@ -17,6 +17,7 @@ from disentangle_lightning.nn.bottleneck import Variance
 from disentangle_lightning.nn.layer_mixer import Mixing
 from disentangle_lightning.nn.pooling import AttentionPooling, QueryInit
 from disentangle_lightning.tasks.base import check_same_features, freeze, gather, init_arguments, load_task
+from disentangle_lightning.tasks.frozen_latents import FrozenLatents
 from disentangle_lightning.tasks.metrics import classification_figures
 from disentangle_lightning.tasks.stage1 import Stage1VIB, transcribe
 from disentangle_lightning.tasks.vib_stage import Units, VIBStage
@@ -78,6 +79,7 @@ class Stage2ConditionalVIB(VIBStage):
         hparams["stage1"] = dict(self.stage1.hparams)
         self.save_hyperparameters(hparams)
         freeze(self.stage1)
+        self._condition = FrozenLatents(self.stage1.latent_encoder)
         textual_dim: int = self.stage1.hparams["latent_dim"]
         self.pool_textual = AttentionPooling(textual_dim, query_init, scaled_attention)
         self.pool_acoustic = AttentionPooling(latent_dim, query_init, scaled_attention)
@@ -97,9 +99,14 @@ class Stage2ConditionalVIB(VIBStage):
 
     def condition(self, batch: FrameBatch) -> Tensor:
         """z_textual of the frozen Stage 1, [N, d]."""
-        with torch.no_grad():
-            condition: Tensor = self.stage1.latent_encoder(batch.features).mean
-            return condition
+        return self._condition(batch)
+
+    def on_fit_start(self) -> None:
+        super().on_fit_start()
+        self._condition.remember(self.device, self.trainer.num_devices)
+
+    def on_fit_end(self) -> None:
+        self._condition.forget()
 
     def classify(self, batch: FrameBatch, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits [B, classes], and the attention over frames of either stream, [N] each (textual, acoustic)."""
