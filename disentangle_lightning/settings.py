@@ -20,6 +20,8 @@ class EncodeSettings:
         dtype: of the stored features: float16, bfloat16 or float32.
         layers: which layers to keep, from 1; all where null.
         device: cpu, cuda, or auto.
+        shard: null encodes all; i/n encodes the i-th of n parts, each a job of its own (in a SLURM array with
+            --array=1-N: $SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT); merge then makes the parts one store.
     """
 
     manifest: str = ""
@@ -31,6 +33,7 @@ class EncodeSettings:
     dtype: str = "float16"
     layers: list[int] | None = None
     device: str = "auto"
+    shard: str | None = None
 
 
 @dataclass
@@ -57,9 +60,6 @@ class StageSettings:
 
 
 @dataclass
-class PipelineSettings:
-    """The whole protocol.
-@dataclass
 class Stage1Settings(StageSettings):
     """As any training, or one that has been trained elsewhere.
 
@@ -70,6 +70,9 @@ class Stage1Settings(StageSettings):
     checkpoint: str | None = None
 
 
+@dataclass
+class PipelineSettings:
+    """The whole protocol.
 
     Attributes:
         run_dir: where everything goes.
