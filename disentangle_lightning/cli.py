@@ -215,7 +215,8 @@ def _encode(parsed: argparse.Namespace, overrides: list[str]) -> None:
     from disentangle_lightning.features.job import run_encode
 
     summary = run_encode(settings)
-    print(f"{summary.encoded} utterances in {settings.store}, {len(summary.skipped)} skipped")
+    speed = "" if summary.speed is None else f", {summary.speed:.0f} hours of audio an hour"
+    print(f"{summary.encoded} utterances in {summary.path}, {len(summary.skipped)} skipped{speed}")
     for skip in summary.skipped:
         print(f"  skipped {skip.id}: {skip.reason}")
 

@@ -77,6 +77,10 @@ class Pipeline:
             raise UserError("field 'tasks' is empty; name the label that Stage 2 should learn, such as [speaker]")
         if not settings.seeds or len(set(settings.seeds)) != len(settings.seeds) or min(settings.seeds) < 0:
             raise UserError(f"field 'seeds' is {settings.seeds}; give one or more different whole numbers from 0")
+        if settings.encode.shard is not None:
+            raise UserError(
+                "field 'encode.shard' has no place in a pipeline; encode the parts with the verb encode, or leave it out"
+            )
         self.settings = settings
         self.tasks = list(dict.fromkeys(settings.tasks))
         self.labels = list(dict.fromkeys([*settings.tasks, *settings.labels]))

@@ -259,6 +259,7 @@ def test_a_run_directory_that_cannot_be_made(finished: Path, tmp_path: Path) -> 
     [
         (["--encode.encoder", "./no/encoder"], "encoder folder ./no/encoder does not exist"),
         (["--encode.precision", "fp8"], "fp8"),
+        (["--encode.shard", "1/2"], "field 'encode.shard' has no place in a pipeline"),
         (["--encode.dtype", "int4"], "dtype is 'int4'"),
         (["--encode.layers", "[4]"], r"layers is \[4\]; this encoder has layers 1 to 3"),
         (["--encode.device", "toaster"], "field 'device' is 'toaster'"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -187,10 +188,30 @@ def test_encode_makes_a_store_counts_and_lists_what_it_skips(
     status, errors = command("encode", "--config", tmp_path / "encode.yaml", *arguments)
     assert status == 0, errors
     printed = capsys.readouterr().out.splitlines()
-    assert printed[0] == f"39 utterances in {tmp_path / 'store'}, 1 skipped"
+    assert re.fullmatch(
+        rf"39 utterances in {tmp_path / 'store'}, 1 skipped, [1-9]\d* hours of audio an hour", printed[0]
+    )
     assert printed[1].startswith("  skipped 07: ")
     assert "silent" in printed[1]
     assert json.loads((tmp_path / "store" / "header.json").read_text())["layers"] == [2]
+
+
+def test_encode_in_parts_as_the_tasks_of_an_array_do_and_merged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_manifest(tmp_path / "manifest.jsonl", AudioFolder(str(write_corpus(tmp_path / "corpus"))).read().utterances)
+    store = tmp_path / "store"
+    arguments = ["--manifest", tmp_path / "manifest.jsonl", "--encoder", write_encoder(tmp_path / "encoder")]
+    arguments += ["--device", "cpu", "--precision", "bf16", "--store", store, "--shard"]
+    assert "field 'shard' is '0/2'; expected i/n with i from 1 to n" in refused("encode", *arguments, "0/2")
+    for part in ("1/2", "2/2"):
+        assert command("encode", *arguments, part) == (0, "")
+    assert capsys.readouterr().out.startswith(f"20 utterances in {store}/parts/1-of-2, 0 skipped, ")
+    assert "part 1/2" not in refused("encode", *arguments[:-1])
+    assert command("encode", *arguments, "merge") == (0, "")
+    assert capsys.readouterr().out == f"40 utterances in {store}, 0 skipped\n"
+    assert command("encode", *arguments[:-1]) == (0, "")
+    assert capsys.readouterr().out == f"40 utterances in {store}, 0 skipped\n"
 
 
 def test_report_prints_tables_and_writes_the_page_again(

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
-from rich.console import Console
-from rich.progress import Progress
 from torch import Tensor
 
 from disentangle_lightning import __version__
@@ -20,10 +22,15 @@ from disentangle_lightning.corpus.audio import SAMPLE_RATE, load_utterance, utte
 from disentangle_lightning.corpus.manifest import Skipped, Utterance, audio_hash, read_manifest
 from disentangle_lightning.errors import UserError
 from disentangle_lightning.features.layout import DTYPES, FORMAT, WRITTEN_DTYPES, read_skipped
+from disentangle_lightning.features.parts import Part, check_no_parts
+from disentangle_lightning.features.progress import encoding_progress
 from disentangle_lightning.features.writer import StoreWriter
 
-_LOOKAHEAD = 64
+_CLIPS_AHEAD = 64
 """How many clips are decoded ahead of the encoder."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class SpeechEncoder(Protocol):
@@ -45,15 +52,24 @@ class SpeechEncoder(Protocol):
     def identity(self) -> dict[str, Any]: ...
 
     def __call__(self, waveforms: Tensor) -> Tensor:
-        """[B, samples] float32 at 16 kHz, of equal length -> [B, frames, layers, dim] float32."""
+        """[B, samples] float32 at 16 kHz, of equal length -> [B, frames, layers, dim] float32; from several threads."""
 
 
 @dataclass(frozen=True)
 class EncodeSummary:
-    """What the store holds: how many utterances, and those that were left out."""
+    """What a store, or a part of one, holds.
 
+    Attributes:
+        path: its folder.
+        encoded: how many utterances.
+        skipped: those that were left out.
+        speed: hours of audio that this run encoded an hour; None where nothing was left to encode.
+    """
+
+    path: Path
     encoded: int
     skipped: list[Skipped]
+    speed: float | None = field(default=None, compare=False)
 
 
 def encode(
@@ -62,16 +78,21 @@ def encode(
     store_path: str | Path,
     dtype: str = "float16",
     layers: Sequence[int] | None = None,
-    batch_seconds: float = 60.0,
+    part: Part | None = None,
+    batch_seconds: float = 10.0,
     shard_megabytes: float = 64.0,
+    streams: int | None = None,
     workers: int = 4,
     progress: bool = True,
 ) -> EncodeSummary:
-    """Encode every utterance of a manifest into a feature store.
+    """Encode every utterance of a manifest, or a part of them, into a feature store.
 
     Longest utterances first, in batches of exactly equal length: padding would change the features of many
     encoders. The order is fixed, so the same input gives the same store. A run that was interrupted goes on
     where it stopped; one over a complete store does nothing.
+
+    Several batches are encoded at once, each on one thread: on 2 cores that is as fast as one after the other on all
+    threads, on more cores faster, and it stays so while other programs run beside. The features do not depend on it.
 
     Args:
         manifest_path: the corpus; labels and splits may change later, the audio may not.
@@ -79,48 +100,76 @@ def encode(
         store_path: the folder of the store.
         dtype: float32, float16, bfloat16 or int8 (a scale for every frame of every layer).
         layers: the numbers of the layers to keep, from 1 to the encoder's `num_layers`; None keeps all.
-        batch_seconds: how much audio goes through the encoder at once, in seconds; a longer clip goes alone.
+        part: the part to encode, which `merge.merge` puts together with the others; None encodes all.
+        batch_seconds: how much audio goes through the encoder at once, in seconds; a longer clip goes alone. On a CPU
+            10 s are as fast as more, a second alone is a third slower.
         shard_megabytes: the size of a file of the store.
+        streams: how many batches are encoded at once; None takes as many as PyTorch would use threads.
         workers: threads that decode audio ahead.
         progress: show a progress bar, if standard error is a terminal.
 
     Returns:
-        What the store holds, and which utterances were skipped: their audio is missing, undecodable, silent,
-        too short or too long, or the encoder made NaN of it.
+        What the store (or the part) holds, and which utterances were skipped: their audio is missing, undecodable,
+        silent, too short or too long, or the encoder made NaN of it.
 
     Raises:
-        UserError: dtype or layers are out of range, the store was made otherwise, another process writes it,
-            a value does not fit the dtype, the disk is full, or every utterance was skipped.
+        UserError: dtype or layers are out of range, the store was made otherwise or in parts, another process writes
+            it, a value does not fit the dtype, the disk is full, or every utterance was skipped.
+    """
+    utterances, header = corpus_and_header(manifest_path, encoder, dtype, layers)
+    store_path = Path(store_path)
+    if part is None:
+        check_no_parts(store_path)
+    else:
+        part.check_place(store_path)
+        store_path = part.folder(store_path)
+        header["part"] = str(part)
+    with StoreWriter(store_path, header, round(shard_megabytes * 1e6)) as writer:
+        if writer.complete:
+            return EncodeSummary(store_path, len(writer.finished), read_skipped(store_path))
+        begun = time.perf_counter()
+        timed = longest_first(utterances, workers)
+        if part is not None:
+            timed = part.share(timed)
+        seconds = {utterance.id: length for utterance, length in timed}
+        wanted = [utterance for utterance, _ in timed if utterance.id not in writer.finished]
+        skipped: list[Skipped] = []
+        new: list[str] = []
+        with encoding_progress(seconds, writer.finished, progress) as advance, _one_thread_each() as threads:
+            clips = _ahead(partial(_decode, encoder=encoder), wanted, workers, _CLIPS_AHEAD)
+            batches = _equal_length_batches(_divert(clips, skipped), round(batch_seconds * SAMPLE_RATE))
+            work = partial(_encode_batch, encoder=encoder, layers=header["layers"], dtype=dtype)
+            streams = streams or threads
+            with closing(clips), closing(_ahead(work, batches, streams, 2 * streams)) as encoded:
+                for outcome in encoded:
+                    features = list(_divert(outcome, skipped))
+                    writer.add(features)
+                    ids = [id for id, _ in features]
+                    advance(ids)
+                    new += ids
+        if timed and not writer.finished and not new:
+            raise UserError(
+                f"none of the {len(timed)} utterances of {manifest_path} could be encoded; "
+                f"the first, '{skipped[0].id}': {skipped[0].reason}"
+            )
+        writer.finish(skipped)
+    speed = sum(seconds[id] for id in new) / (time.perf_counter() - begun)
+    return EncodeSummary(store_path, len(writer.finished) + len(new), skipped, speed or None)
+
+
+def corpus_and_header(
+    manifest_path: str | Path, encoder: SpeechEncoder, dtype: str, layers: Sequence[int] | None
+) -> tuple[list[Utterance], dict[str, Any]]:
+    """The utterances of a manifest, and the header of the store that they are encoded into.
+
+    Raises:
+        UserError: dtype or layers are out of range, or the manifest cannot be read.
     """
     if dtype not in DTYPES:
         raise UserError(f"dtype is '{dtype}'; features are stored as {', '.join(DTYPES)}")
     layers = checked_layers(layers, encoder.num_layers)
-    manifest_path = Path(manifest_path)
     utterances = read_manifest(manifest_path)
-    header = store_header(encoder, layers, dtype, audio_hash(utterances, manifest_path.parent))
-    with StoreWriter(store_path, header, round(shard_megabytes * 1e6)) as writer:
-        if writer.complete:
-            return EncodeSummary(len(writer.finished), read_skipped(writer.path))
-        wanted = [u for u in utterances if u.id not in writer.finished]
-        skipped: list[Skipped] = []
-        encoded = len(writer.finished)
-        console = Console(stderr=True)
-        with Progress(console=console, disable=not (progress and console.is_terminal)) as bar:
-            task = bar.add_task("Encoding", total=len(utterances), completed=encoded)
-            clips = _decode_ahead(_longest_first(wanted, workers), encoder, workers)
-            usable = _divert(clips, skipped)
-            for batch in _equal_length_batches(usable, round(batch_seconds * SAMPLE_RATE)):
-                features = _encode_batch(batch, encoder, layers, dtype, skipped)
-                writer.add(features)
-                encoded += len(features)
-                bar.update(task, completed=encoded + len(skipped))
-        if not encoded:
-            raise UserError(
-                f"none of the {len(utterances)} utterances of {manifest_path} could be encoded; "
-                f"the first, '{skipped[0].id}': {skipped[0].reason}"
-            )
-        writer.finish(skipped)
-    return EncodeSummary(encoded, skipped)
+    return utterances, store_header(encoder, layers, dtype, audio_hash(utterances, Path(manifest_path).parent))
 
 
 def store_header(encoder: SpeechEncoder, layers: list[int], dtype: str, manifest_sha256: str) -> dict[str, Any]:
@@ -152,12 +201,11 @@ def checked_layers(layers: Sequence[int] | None, num_layers: int) -> list[int]:
     return sorted(set(layers))
 
 
-def _longest_first(utterances: Sequence[Utterance], workers: int) -> list[Utterance]:
-    """Equal lengths side by side; the longest first, so that a lack of memory shows at once."""
+def longest_first(utterances: Sequence[Utterance], workers: int = 4) -> list[tuple[Utterance, float]]:
+    """Each with its seconds. Equal lengths side by side; the longest first, so that a lack of memory shows at once."""
     with ThreadPoolExecutor(workers) as pool:
         seconds = list(pool.map(_announced_seconds, utterances))
-    order = sorted(range(len(utterances)), key=lambda i: -seconds[i])
-    return [utterances[i] for i in order]
+    return sorted(zip(utterances, seconds, strict=True), key=lambda pair: -pair[1])
 
 
 def _announced_seconds(utterance: Utterance) -> float:
@@ -167,16 +215,25 @@ def _announced_seconds(utterance: Utterance) -> float:
         return 0.0  # decoding will say it again, and then it counts
 
 
-def _decode_ahead(
-    utterances: Iterable[Utterance], encoder: SpeechEncoder, workers: int
-) -> Iterator[tuple[Utterance, Tensor] | Skipped]:
-    """Decode in threads, a bounded number of clips ahead, in order."""
-    waiting: deque[Future[tuple[Utterance, Tensor] | Skipped]] = deque()
-    pool = ThreadPoolExecutor(workers)
+@contextmanager
+def _one_thread_each() -> Iterator[int]:
+    """One thread for every operation of PyTorch; yields how many it had before."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     try:
-        for utterance in utterances:
-            waiting.append(pool.submit(_decode, utterance, encoder))
-            if len(waiting) == _LOOKAHEAD:
+        yield threads
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _ahead(work: Callable[[Item], Result], items: Iterable[Item], threads: int, most: int) -> Generator[Result]:
+    """What `work` makes of each item, in order; threads do so ahead, for `most` items at the same time."""
+    waiting: deque[Future[Result]] = deque()
+    pool = ThreadPoolExecutor(threads)
+    try:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) == most:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
@@ -204,14 +261,13 @@ def misfit(samples: int, encoder: SpeechEncoder) -> str | None:
     return None
 
 
-def _divert(
-    clips: Iterable[tuple[Utterance, Tensor] | Skipped], skipped: list[Skipped]
-) -> Iterator[tuple[Utterance, Tensor]]:
-    for clip in clips:
-        if isinstance(clip, Skipped):
-            skipped.append(clip)
+def _divert(outcomes: Iterable[Result | Skipped], skipped: list[Skipped]) -> Iterator[Result]:
+    """What was not skipped; the others join the list."""
+    for outcome in outcomes:
+        if isinstance(outcome, Skipped):
+            skipped.append(outcome)
         else:
-            yield clip
+            yield outcome
 
 
 def _equal_length_batches(
@@ -230,28 +286,25 @@ def _equal_length_batches(
 
 
 def _encode_batch(
-    batch: list[tuple[Utterance, Tensor]],
-    encoder: SpeechEncoder,
-    layers: list[int],
-    dtype: str,
-    skipped: list[Skipped],
-) -> list[tuple[str, Tensor]]:
+    batch: list[tuple[Utterance, Tensor]], encoder: SpeechEncoder, layers: list[int], dtype: str
+) -> list[tuple[str, Tensor] | Skipped]:
+    """(id, features [frames, layers, dim] as the writer takes them) of each clip, or why there are none."""
     with torch.inference_mode():
-        exact = encoder(torch.stack([waveform for _, waveform in batch]))
-        exact = exact[:, :, [layer - 1 for layer in layers]]
-        stored = exact.to(WRITTEN_DTYPES[dtype])
-        exact_is_finite = exact.isfinite().all(dim=(1, 2, 3)).tolist()
-        stored_is_finite = stored.isfinite().all(dim=(1, 2, 3)).tolist()
-        stored = stored.cpu()
-    kept = []
-    for i, (utterance, _) in enumerate(batch):
-        if not exact_is_finite[i]:
-            skipped.append(Skipped(utterance.id, "the encoder made NaN or infinite values of it"))
-        elif not stored_is_finite[i]:
-            raise UserError(
-                f"features of utterance '{utterance.id}' do not fit {dtype}: the largest is "
-                f"{exact[i].abs().max():.0f}; delete the store and encode with dtype bfloat16"
-            )
-        else:
-            kept.append((utterance.id, stored[i]))
-    return kept
+        exact = encoder(torch.stack([waveform for _, waveform in batch])).transpose(1, 2)
+        if len(layers) < exact.shape[1]:
+            exact = exact[:, [layer - 1 for layer in layers]]
+        # NaN and infinity win over any number, so that one pass sees them and what does not fit.
+        largest = exact.flatten(1).abs().amax(dim=1).tolist()
+        stored = exact.to(WRITTEN_DTYPES[dtype]).cpu().transpose(1, 2)
+    return [_checked(u.id, *made, dtype) for (u, _), made in zip(batch, zip(stored, largest, strict=True), strict=True)]
+
+
+def _checked(id: str, features: Tensor, largest: float, dtype: str) -> tuple[str, Tensor] | Skipped:
+    if not math.isfinite(largest):
+        return Skipped(id, "the encoder made NaN or infinite values of it")
+    if largest > torch.finfo(features.dtype).max:
+        raise UserError(
+            f"features of utterance '{id}' do not fit {dtype}: the largest is {largest:.0f}; "
+            "delete the store and encode with dtype bfloat16"
+        )
+    return id, features

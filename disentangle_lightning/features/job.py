@@ -9,22 +9,34 @@ import torch
 
 from disentangle_lightning.errors import UserError
 from disentangle_lightning.features.extract import EncodeSummary, encode
+from disentangle_lightning.features.merge import merge
+from disentangle_lightning.features.parts import Part
+from disentangle_lightning.memory import keep_freed_memory
 from disentangle_lightning.settings import EncodeSettings
 from disentangle_lightning.upstream.encoder import FrozenSpeechEncoder, Precision
 
 
 def run_encode(settings: EncodeSettings) -> EncodeSummary:
-    """Load the encoder and encode the manifest into the store; goes on where an earlier run stopped.
+    """Load the encoder and encode the manifest (or a part) into the store; goes on where an earlier run stopped.
 
     Raises:
-        UserError: see `FrozenSpeechEncoder.from_pretrained` and `extract.encode`.
+        UserError: see `FrozenSpeechEncoder.from_pretrained`, `extract.encode` and `merge.merge`.
     """
     for name in ("manifest", "store"):
         if not getattr(settings, name):
             raise UserError(f"field '{name}' is missing; give it in the settings file or as --{name}")
+    part = None if settings.shard in (None, "merge") else Part.parse(str(settings.shard))
+    keep_freed_memory()
     encoder = load_encoder(settings.encoder, settings.revision, settings.precision, settings.window_seconds)
-    encoder.to(_available(settings.device))
-    return encode(settings.manifest, encoder, settings.store, settings.dtype, settings.layers)
+    what = (settings.manifest, encoder, settings.store, settings.dtype, settings.layers)
+    if settings.shard == "merge":
+        return merge(*what)
+    device = _available(settings.device)
+    encoder.to(device)
+    if device == "cpu":
+        return encode(*what, part)
+    # While one batch is copied to memory, the next is computed.
+    return encode(*what, part, batch_seconds=60.0, streams=2)
 
 
 def load_encoder(name: str, revision: str | None, precision: str, window_seconds: float | None) -> FrozenSpeechEncoder:

@@ -6,7 +6,6 @@ import fcntl
 import json
 import zlib
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
@@ -83,7 +82,6 @@ class StoreWriter:
         self._shard_bytes = shard_bytes
         self._batch: list[_Block] = []
         self._bytes = 0
-        self._writing: Future[None] | None = None
 
     def __enter__(self) -> StoreWriter:
         shards = self.path / SHARDS
@@ -98,17 +96,18 @@ class StoreWriter:
         self._taken = set(kept)
         self.finished = {entry["id"] for sidecar in kept.values() for entry in sidecar.utterances}
         self._check_marker()
-        self._pool = ThreadPoolExecutor(1)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._pool.shutdown()
         self._lock.close()
 
     def add(self, utterances: Sequence[tuple[str, Tensor]]) -> None:
         """Append utterances: (id, features [frames, layers, dim]), in the store's dtype, or float32 where that is int8.
+
+        Returns once a full shard is on disk; whoever encodes goes on meanwhile in threads of its own. Killed at any
+        instant, a run loses the shard that it was filling and what it had not handed in.
 
         A shard is closed between two calls only. What is handed in at once was encoded as one batch; so a run
         that resumes forms the same batches again, and the store gets the same bytes.
@@ -126,7 +125,6 @@ class StoreWriter:
         """Write what is left, the list of skipped utterances, and the mark that the store is complete."""
         if self._batch:
             self._flush()
-        self._wait()
         lines = [json.dumps(asdict(skip)) + "\n" for skip in skipped]
         write_atomically(self.path / SKIPPED, "".join(lines).encode())
         write_atomically(self.path / COMPLETE, json.dumps({"shards": self._shard_names()}).encode())
@@ -148,17 +146,11 @@ class StoreWriter:
         return sorted(file.with_suffix(".safetensors").name for file in self._taken)
 
     def _flush(self) -> None:
-        self._wait()
         names = (self.path / SHARDS / f"{number:05d}.json" for number in count())
         sidecar_file = next(name for name in names if name not in self._taken)
         batch, self._batch, self._bytes = self._batch, [], 0
         self._taken.add(sidecar_file)
-        self._writing = self._pool.submit(_write_shard, sidecar_file, batch)
-
-    def _wait(self) -> None:
-        """One shard is written while the next is encoded, never two: memory stays bounded."""
-        if self._writing is not None:
-            self._writing.result()
+        _write_shard(sidecar_file, batch)
 
 
 def _lock(path: Path) -> IO[str]:
