@@ -487,8 +487,8 @@ def test_a_stage_is_tested_where_only_the_test_split_has_what_it_learns(
         ("stage1", [], ["data.manifest", "data.store"]),
         ("stage1", ["--data.manifest=m.jsonl"], ["data.store"]),
         ("stage1", ["--data.manifest=m.jsonl", "--data.store=s", "--data.max_frames=???"], ["data.max_frames"]),
-        ("stage2", ["--data.manifest=m.jsonl", "--data.store=s"], ["task", "stage1"]),
-        ("stage2", ["--data.manifest=m.jsonl", "--data.encoder=embedded"], ["task", "stage1"]),
+        ("stage2", ["--data.manifest=m.jsonl", "--data.store=s"], ["data.labels"]),
+        ("stage2", ["--data.manifest=m", "--data.encoder=embedded", "--data.labels=[a]"], ["task", "stage1"]),
         ("probe", ["--data.labels=[a]"], ["targets"]),
     ],
 )
