@@ -8,6 +8,7 @@ from itertools import groupby
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -120,15 +121,23 @@ class ResidentFrames:
 
     def gather(self, indices: Sequence[int], out: Tensor) -> Tensor:
         features = out.transpose(0, 1)
+        on_cpu = features.device.type == "cpu"
         end = 0
         for index in indices:
             kept = self._slices[index]
             begin, end = end, end + kept.stop - kept.start
-            if self._scales is None:
-                features[:, begin:end].copy_(self._values[:, kept])
+            values, room = self._values[:, kept], features[:, begin:end]
+            if self._scales is not None:
+                _dequantize(RawFrames(values, self._scales[:, kept]), room)
+            elif on_cpu:  # numpy copies slices a quarter faster, around the processor's cache
+                np.copyto(_bytes(room), _bytes(values))
             else:
-                _dequantize(RawFrames(self._values[:, kept], self._scales[:, kept]), features[:, begin:end])
+                room.copy_(values)
         return out
+
+
+def _bytes(tensor: Tensor) -> npt.NDArray[np.uint8]:
+    return tensor.view(torch.uint8).numpy()
 
 
 def _read_dtype(store: FeatureStore) -> torch.dtype:
@@ -140,7 +149,7 @@ def _dequantize(raw: RawFrames, out: Tensor) -> None:
     dequantize(raw.values, raw.scales, out)
 
 
-def _chunks(indices: Sequence[int], ends: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Iterator[list[int]]:
+def _chunks(indices: Sequence[int], ends: npt.NDArray[np.int64]) -> Iterator[list[int]]:
     """The utterances in groups of about `_CHUNK_BYTES`, given the byte where each ends."""
     for _, group in groupby(zip(indices, ends.tolist(), strict=True), key=lambda item: item[1] // _CHUNK_BYTES):
         yield [index for index, _ in group]
