@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import argparse
 import errno
+import os
 import sys
 
 from disentangle_lightning import __version__
-from disentangle_lightning.errors import LostProcess, UserError
+from disentangle_lightning.errors import LostProcess, StoppedBySignal, UserError
 
 TYPE_CHECKING = False
 """Type checkers take it for typing's, which costs an import."""
@@ -52,9 +53,16 @@ EPILOG = """\
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0 done, 1 another process was lost, 2 bad input, 130 interrupted."""
+    """Run one command; returns the exit status.
+
+    0 done, 1 another process was lost, 2 bad input, 130 interrupted, 138 stopped by SLURM's signal and started again.
+    """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        if "SLURM_JOB_ID" in os.environ:
+            from disentangle_lightning.slurm import requeue_on_signal
+
+            requeue_on_signal()
         if arguments and arguments[0] in TRAINING:
             from disentangle_lightning.tasks.training import train
 
@@ -72,6 +80,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"error: {error.filename or 'a file'} cannot be written: {error.strerror}", file=sys.stderr)
         return 2
+    except StoppedBySignal:
+        from disentangle_lightning.slurm import requeue
+
+        return requeue()
     except KeyboardInterrupt:
         return _interrupted()
     except SystemExit as end:

@@ -10,3 +10,7 @@ class UserError(Exception):
 
 class LostProcess(Exception):
     """Another process of the same run died or hangs. The command line prints the message and exits with status 1."""
+
+
+class StoppedBySignal(Exception):
+    """A SLURM job is about to reach its time limit; the checkpoint to go on from is made."""

@@ -12,7 +12,12 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from disentangle_lightning import slurm
+from disentangle_lightning.errors import StoppedBySignal
 from disentangle_lightning.tasks.base import TaskModule
+
+_LOOK_SECONDS = 10.0
+"""How often several processes ask each other whether to stop."""
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -40,6 +45,8 @@ class RunCheckpoint(ModelCheckpoint):
     are in metrics.csv, so whenever a run is killed, it goes on without a row lost or doubled. None is made where
     validation follows, for it would have to be made again, nor between two steps of the optimiser.
 
+    A SLURM job that is asked to stop (`slurm.asked`) does so at its next checkpoint, which it makes at once.
+
     Args:
         monitor: the dev figure by which best.ckpt is chosen; None takes the last epoch, `auto` asks the module.
         last_every_minutes: how much training a kill may cost; None means up to an epoch.
@@ -58,7 +65,7 @@ class RunCheckpoint(ModelCheckpoint):
         super().__init__(monitor=monitor, **options)
         self._interval = float("inf") if last_every_minutes is None else 60 * last_every_minutes
         self._every_steps = last_every_steps
-        self._pending = False
+        self._pending = self._stopping = False
         self._restart_clock()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -77,6 +84,8 @@ class RunCheckpoint(ModelCheckpoint):
         if self._pending and trainer.is_global_zero:
             self._file("pending.ckpt").replace(self._file("last.ckpt"))
         self._pending = False
+        if self._stopping:
+            raise StoppedBySignal
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -85,7 +94,8 @@ class RunCheckpoint(ModelCheckpoint):
         if not self.save_last or _is_no_place_to_go_on(trainer, batch_idx):
             return
         due = self._every_steps is not None and trainer.global_step % self._every_steps == 0
-        if self._is_late(trainer) or due:
+        late, self._stopping = self._look(trainer)
+        if due or late or self._stopping:
             trainer.save_checkpoint(self._file("pending.ckpt"), self.save_weights_only)
             self._pending = True
             self._restart_clock()
@@ -122,21 +132,21 @@ class RunCheckpoint(ModelCheckpoint):
         self._steps = 0
         self._next_look = 1
 
-    def _is_late(self, trainer: Trainer) -> bool:
-        """Whether the minutes are over by the first process's clock.
+    def _look(self, trainer: Trainer) -> tuple[bool, bool]:
+        """Whether the minutes are over by the first process's clock, and whether it was asked to stop.
 
-        All processes must agree, which makes them wait for each other; so it is asked after half of the steps that
-        are left until then, and again after half of the rest.
+        All processes must agree, which makes them wait for each other; so several look after half of the steps that
+        are left until then, and again after half of the rest, but once in `_LOOK_SECONDS` at least.
         """
         self._steps += 1
-        if self._interval == float("inf") or self._steps < self._next_look:
-            return False
+        if trainer.world_size > 1 and self._steps < self._next_look:
+            return False, False
         passed = time.monotonic() - self._begun
         left = self._interval - passed
-        wait = max(1, int(left * self._steps / max(passed, 1e-3) / 2))
-        late, wait = trainer.strategy.broadcast((left <= 0, wait))
+        wait = max(1, int(min(left / 2, _LOOK_SECONDS) * self._steps / max(passed, 1e-3)))
+        late, stopping, wait = trainer.strategy.broadcast((left <= 0, slurm.asked(), wait))
         self._next_look = self._steps + wait
-        return bool(late)
+        return late, stopping
 
 
 def _is_no_place_to_go_on(trainer: Trainer, batch_idx: int) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +29,7 @@ from disentangle_lightning.tasks.predictions import PredictionWriter
 from disentangle_lightning.tasks.probe import Probe
 from disentangle_lightning.tasks.processes import one_run
 from disentangle_lightning.tasks.refusals import OPEN, check_complete, refusal, user_error_behind
+from disentangle_lightning.tasks.wandb_run import EndWandb, complete_settings, without_kept_id
 
 # Without this, `${beta}` keeps its first value after a later override, silently.
 jsonargparse.set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
@@ -58,6 +58,7 @@ def train(args: ArgsType = None) -> TrainingCLI:
     Raises:
         UserError: a bad setting or file, or a run directory that holds another run.
         LostProcess: another process of a run in several died.
+        StoppedBySignal: `slurm.asked`, and the checkpoint to go on from is made.
     """
     keep_freed_memory()
     with warnings.catch_warnings(), one_run(args if isinstance(args, list) else None):
@@ -148,9 +149,8 @@ class TrainingCLI(LightningCLI):
         for logger in _as_list(settings.trainer.get("logger")):
             if hasattr(logger, "init_args"):
                 logger.init_args.save_dir = str(self.run_dir)
-                if logger.class_path.endswith("WandbLogger") and not _wandb_is_configured():
-                    rank_zero_info("W&B: no API key, so this run is logged offline; `wandb sync` sends it later")
-                    logger.init_args.offline = True
+                if logger.class_path.endswith("WandbLogger"):
+                    complete_settings(logger.init_args, self.run_dir, goes_on=self.subcommand == "fit")
 
     def after_instantiate_classes(self) -> None:
         if self.subcommand == "predict" and isinstance(self.model, Probe):
@@ -173,6 +173,7 @@ class TrainingCLI(LightningCLI):
         if trainer.progress_bar_callback is not None:
             trainer.callbacks.remove(trainer.progress_bar_callback)  # type: ignore[attr-defined]
             trainer.callbacks.insert(0, RichProgressBar(refresh_rate=10, leave=False))  # type: ignore[attr-defined]
+        trainer.callbacks.append(EndWandb())  # type: ignore[attr-defined]
         if self.subcommand == "predict":
             trainer.callbacks.append(PredictionWriter(self.run_dir / "predictions"))  # type: ignore[attr-defined]
         return trainer
@@ -196,6 +197,8 @@ class _SaveConfig(SaveConfigCallback):
         folder.mkdir(parents=True, exist_ok=True)
         config = self.config.clone()
         config.ckpt_path = None
+        for logger in _as_list(config.trainer.get("logger")):
+            without_kept_id(logger, folder)
         (folder / "config.yaml").write_text(self.parser.dump(config, skip_unset=False))
         self.already_saved = True
 
@@ -206,14 +209,6 @@ def _checkpoint_dir(run_dir: str) -> str:
 
 def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
-
-
-def _wandb_is_configured() -> bool:
-    if os.environ.get("WANDB_MODE"):
-        return True
-    import wandb
-
-    return wandb.api.api_key is not None
 
 
 def _check_run_dir(run_dir: Path, settings: str) -> None:
@@ -264,6 +259,7 @@ def _ignore_known_warnings() -> None:
         "Couldn't infer the batch indices",  # a prediction carries the ids of its utterances
         "The number of training batches .* is smaller than the logging interval",  # true of small corpora
         "LightningCLI's args parameter is intended",  # the pipeline runs stages in its own process
+        "The `srun` command is available on your system but is not used",  # one process needs none
     ):
         warnings.filterwarnings("ignore", message)
 
