@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +127,8 @@ class FrameFeatureDataModule(LightningDataModule):
         if self.skipped:
             log.info("%d of %d utterances are left out: they cannot be encoded", self.skipped, len(utterances))
 
-        self._examples = self._make_examples(stored, (train_split, "dev", "test"))
+        self._examples = self._make_examples(stored, dict.fromkeys((train_split, "dev", "test", "probe")))
+        self._read_splits = dict.fromkeys((train_split, "dev", "test"))
         self._source: FrameSource | None = None
         self._residency = residency
         self._max_frames = max_frames
@@ -165,7 +166,7 @@ class FrameFeatureDataModule(LightningDataModule):
         Raises:
             UserError: naming the split and what it lacks.
         """
-        for split in self._examples if splits is None else splits:
+        for split in self._read_splits if splits is None else splits:
             for target in targets:
                 if not self._examples[split].have(target):
                     what = "a transcription" if target == CTC_TARGET else f"label '{target}'"
@@ -182,6 +183,24 @@ class FrameFeatureDataModule(LightningDataModule):
 
     def predict_dataloader(self) -> FrameLoader:
         return self._loader("test", shuffle=False)
+
+    def add_probe_split(self) -> None:
+        """Let `probe_dataloader` be asked for: no other training reads that split, nor keeps its features in memory.
+
+        Raises:
+            UserError: nothing is left out of training for probes.
+        """
+        if not len(self._examples["probe"]):
+            raise UserError("the manifest has no utterances in split 'probe', which must be left out of training")
+        if self._train_split == "probe":
+            raise UserError("train_split is 'probe', which must be left out of training; it is to be 'train'")
+        if "probe" not in self._read_splits:
+            self._read_splits["probe"] = None
+            self._source = None
+
+    def probe_dataloader(self) -> FrameLoader:
+        """The split `probe` in order, for a reader of a stage's latents."""
+        return self._loader("probe", shuffle=False)
 
     def transfer_batch_to_device(self, batch: FrameBatch, device: torch.device, dataloader_idx: int) -> FrameBatch:
         return batch.to(device, non_blocking=True)
@@ -205,7 +224,7 @@ class FrameFeatureDataModule(LightningDataModule):
         return self._source
 
     def _stored_frames(self, store: FeatureStore, device: torch.device, processes: int) -> FrameSource:
-        indices = np.concatenate([examples.indices for examples in self._examples.values()])
+        indices = np.concatenate([self._examples[split].indices for split in self._read_splits])
         size = int(store.lengths[indices].sum()) * store.frame_bytes(self._layers)
         place, words = choose_residency(self._residency, size, device, processes)
         log.info(words)
@@ -216,7 +235,7 @@ class FrameFeatureDataModule(LightningDataModule):
             return ResidentFrames(store, self._layers, indices.tolist(), pinned=pinned)
         return ResidentFrames(store, self._layers, indices.tolist(), device)
 
-    def _make_examples(self, utterances: Sequence[Utterance], splits: Sequence[str]) -> dict[str, Examples]:
+    def _make_examples(self, utterances: Sequence[Utterance], splits: Iterable[str]) -> dict[str, Examples]:
         """The examples of each split, in the order in which their features lie."""
         index = {id: i for i, id in enumerate(self._features.ids)}
         tokenizer = CTCTokenizer(self.alphabet)
