@@ -102,6 +102,8 @@ class RunCheckpoint(ModelCheckpoint):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_epoch_end(trainer, pl_module)
+        if not self._should_skip_saving_checkpoint(trainer):  # Lightning writes it only where the epoch is the best yet
+            self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
         self._restart_clock()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -111,6 +111,16 @@ def test_a_run_directory_that_was_moved_keeps_its_best_epoch(config: Callable[..
     assert not run.exists()
 
 
+def test_the_last_checkpoint_is_of_the_last_epoch_though_another_was_the_best(
+    config: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    run, log = tmp_path / "run", tmp_path / "log"
+    arguments = config("stage1", {"mode": "max"})  # the first epoch is the worst, so it stays on top
+    assert forked(lambda: fit([*arguments, "--run_dir", str(run)], tmp_path / "batches"), log) == 0, log.read_text()
+    assert read_checkpoint(run / "checkpoints" / "best.ckpt")["global_step"] == STEPS
+    assert read_checkpoint(run / "checkpoints" / "last.ckpt")["global_step"] == EPOCHS * STEPS
+
+
 def test_a_checkpoint_is_made_after_so_many_minutes(config: Callable[..., list[str]], tmp_path: Path) -> None:
     run, log, batches = tmp_path / "run", tmp_path / "log", tmp_path / "batches"
     arguments = config("stage1", {"last_every_minutes": 1e-6, "last_every_steps": None})
