@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from disentangle_lightning.nn.bottleneck import Posterior, Variance, VIBBottleneck
+from disentangle_lightning.nn.dropout import Dropout
 from disentangle_lightning.nn.layer_mixer import LayerMixer, Mixing
 
 
@@ -52,7 +53,7 @@ class LatentEncoder(nn.Module):
         }
         """Plain types only: `LatentEncoder(**config)` and the state dict make the same encoder again."""
         self.mixer = LayerMixer(num_layers, mixer, layer)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.bottleneck = VIBBottleneck(input_dim, latent_dim, variance, deterministic)
 
     def forward(self, features: Tensor) -> Posterior:
