@@ -107,6 +107,7 @@ class Probe(TaskModule):
                 self.heads[target] = ClassHead(
                     target, seed, dim, classes, head, query_init, scaled_attention, num_layers, mixer, layer
                 )
+        self._parameters_of_heads = [list(head.parameters()) for head in self.heads.values()]
         self._transcripts: list[list[dict[str, str]]] = []
         self._answers: dict[str, list[list[tuple[int, int]]]] = {name: [] for name in targets if name != CTC_TARGET}
 
@@ -164,8 +165,8 @@ class Probe(TaskModule):
 
     def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
         """Each head by its own norm: a loud head must not slow the others down."""
-        for head in self.heads.values():
-            torch.nn.utils.clip_grad_norm_(head.parameters(), self.clip_gradient)
+        for parameters in self._parameters_of_heads:
+            torch.nn.utils.clip_grad_norm_(parameters, self.clip_gradient)
 
     def validation_step(self, batch: FrameBatch, batch_idx: int) -> None:
         if self.is_repeat(batch_idx):
