@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from disentangle_lightning.corpus.audio import load_utterance
 from disentangle_lightning.corpus.manifest import read_manifest, write_manifest
 from disentangle_lightning.corpus.tokenizer import ENGLISH_ALPHABET, CTCTokenizer
 from disentangle_lightning.errors import UserError
-from disentangle_lightning.features import residency
+from disentangle_lightning.features import datamodule, residency
 from disentangle_lightning.features.datamodule import FrameFeatureDataModule
 from disentangle_lightning.features.extract import encode
 from disentangle_lightning.nn.segments import segment_sum
@@ -175,6 +176,24 @@ def test_features_stay_on_disk_unless_they_fit_in_a_quarter_of_the_memory(corpus
         with caplog.at_level(logging.INFO):
             FrameFeatureDataModule(*corpus, [], train_split="probe").train_dataloader()
         assert words in caplog.messages[-1]
+
+
+def test_where_features_go_is_asked_of_the_trainer_once_for_all_splits(corpus, monkeypatch):
+    asked = []
+
+    def choose(wanted, size, device, processes):
+        asked.append((wanted, size, device.type, processes))
+        return "device", "in words"
+
+    monkeypatch.setattr(datamodule, "choose_residency", choose)
+    data = FrameFeatureDataModule(*corpus, [], max_frames=60, seed=1)
+    data.trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("cpu")), num_devices=3)
+    kept = [*data.train_dataloader(), *data.val_dataloader(), *data.test_dataloader()]
+    assert asked == [("auto", sum(len(batch.features) for batch in kept) * 4 * 6 * 2, "cpu", 3)]
+    monkeypatch.undo()
+    data = FrameFeatureDataModule(*corpus, [], max_frames=60, seed=1, residency="disk")
+    read = [*data.train_dataloader(), *data.val_dataloader(), *data.test_dataloader()]
+    assert all(torch.equal(a.features, b.features) for a, b in zip(kept, read, strict=True))
 
 
 def test_the_memory_that_is_free_is_no_more_than_the_machine_has():
