@@ -9,6 +9,9 @@
     RUN_DIR/model/                           the first seed's stages as one DisentangledEncoder
     RUN_DIR/summary.json, provenance.json, report.html
 
+Without tasks there is no Stage 2, and nothing that is made of one. A Stage 1 that was trained before is copied and
+tested here in place of being trained. A store that is named stands elsewhere; features/ then leads there.
+
 Each step ends by writing its result, so a step whose result is there is skipped. A training that was interrupted goes
 on from its last checkpoint; every other step is short, or resumes by itself. What a label or a transcription must have
 to be learnt is checked with the corpus, before anything expensive is done.
@@ -16,10 +19,9 @@ to be learnt is checked with the corpus, before anything expensive is done.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
-import shlex
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -30,14 +32,14 @@ from typing import Any
 from rich.console import Console
 
 from disentangle_lightning.corpus.checks import describe
-from disentangle_lightning.corpus.manifest import SPLITS, Utterance, write_manifest
+from disentangle_lightning.corpus.manifest import read_manifest, write_manifest
 from disentangle_lightning.corpus.prepare import prepare
 from disentangle_lightning.corpus.readers import make_reader
 from disentangle_lightning.errors import UserError
-from disentangle_lightning.features.layout import read_skipped
-from disentangle_lightning.features.targets import class_lists
+from disentangle_lightning.features.layout import COMPLETE, HEADER, check_header, read_json, read_skipped
+from disentangle_lightning.features.targets import check_learnable
 from disentangle_lightning.provenance import provenance
-from disentangle_lightning.settings import PipelineSettings, StageSettings
+from disentangle_lightning.settings import EncodeSettings, PipelineSettings, StageSettings
 from disentangle_lightning.settings_files import (
     escape_interpolations,
     first_difference,
@@ -47,6 +49,7 @@ from disentangle_lightning.settings_files import (
 )
 from disentangle_lightning.summary import aggregate
 from disentangle_lightning.tasks.base import write_json
+from disentangle_lightning.tasks.given_stage1 import GivenStage1, common_alphabet, origin_figures
 
 console = Console(stderr=True)
 
@@ -73,13 +76,17 @@ class Pipeline:
     """One run of the protocol in one run directory."""
 
     def __init__(self, settings: PipelineSettings) -> None:
-        if not settings.tasks:
-            raise UserError("field 'tasks' is empty; name the label that Stage 2 should learn, such as [speaker]")
+        if settings.tasks is None:
+            raise UserError(
+                "field 'tasks' is missing; name the label that Stage 2 should learn, such as [speaker], or [] for "
+                "Stage 1 alone"
+            )
         if not settings.seeds or len(set(settings.seeds)) != len(settings.seeds) or min(settings.seeds) < 0:
             raise UserError(f"field 'seeds' is {settings.seeds}; give one or more different whole numbers from 0")
         if settings.encode.shard is not None:
             raise UserError(
-                "field 'encode.shard' has no place in a pipeline; encode the parts with the verb encode, or leave it out"
+                "field 'encode.shard' has no place in a pipeline; encode the parts with the verb encode, and name "
+                "their store as encode.store, or leave it out"
             )
         self.settings = settings
         self.tasks = list(dict.fromkeys(settings.tasks))
@@ -93,6 +100,9 @@ class Pipeline:
         self.run_dir = Path(settings.run_dir)
         self.manifest = self.run_dir / "manifest.jsonl"
         self.store = self.run_dir / "features"
+        _check_stages(settings, bool(self.tasks))
+        self.given = {seed: GivenStage1.read(path) for seed in settings.seeds if (path := self._given_path(seed))}
+        self.alphabet = common_alphabet(settings.alphabet, list(self.given.values()))
         self.seconds: dict[str, float] = {}
         self.started = datetime.now(UTC)
 
@@ -100,7 +110,7 @@ class Pipeline:
         """All steps in order."""
         self._claim_run_dir()
         self._step("corpus", self.manifest, self._corpus)
-        self._step("encode", self.store / "complete.json", self._encode)
+        self._step("encode", self.store / COMPLETE, self._encode)
         self._list_skipped()
         for seed in self.settings.seeds:
             self._seed(seed)
@@ -111,7 +121,7 @@ class Pipeline:
 
     def _seed(self, seed: int) -> None:
         folder = self.run_dir / f"seed{seed}"
-        stage1 = self._train(folder / "stage1", seed, self.settings.stage1)
+        stage1 = self._stage1(folder / "stage1", seed)
         stage2 = {
             task: self._train(
                 folder / f"stage2_{task}",
@@ -129,10 +139,39 @@ class Pipeline:
         for task, checkpoint in stage2.items():
             sources[f"acoustic_{task}"] = {"representation": "acoustic", "source": str(checkpoint)}
         for name, source in sources.items():
-            model = {**source, "targets": ["ctc", *self.labels]}
+            model = {**source, "targets": [*self._transcription, *self.labels]}
             self._train(folder / f"probe_{name}", seed, self.settings.probe, labels=self.labels, model=model)
-        file = folder / "latent_map.json"
-        self._step(f"seed{seed}/latent_map", file, lambda: self._latent_map(stage2, file))
+        if stage2:
+            file = folder / "latent_map.json"
+            self._step(f"seed{seed}/latent_map", file, lambda: self._latent_map(stage2, file))
+
+    def _stage1(self, folder: Path, seed: int) -> Path:
+        """Stage 1, trained here, or the given one tested here; returns its checkpoint."""
+        given = self.given.get(seed)
+        if given is None:
+            return self._train(folder, seed, self.settings.stage1)
+
+        def take() -> None:
+            known = given.check_unheard(read_manifest(self.manifest))
+            given.check_features(read_json(self.store / HEADER), _layers(self.settings.stage1))
+            given.test(folder, self._tree(folder, seed, self.settings.stage1, []), known)
+
+        self._step(f"{folder.parent.name}/{folder.name}", folder / "summary.json", take)
+        return folder / "checkpoints" / "best.ckpt"
+
+    def _given_path(self, seed: int) -> Path | None:
+        """The checkpoint of a Stage 1 that was trained before: the run's own copy, once there is one."""
+        named = self.settings.stage1.checkpoint
+        if named is None:
+            return None
+        copy = self.run_dir / f"seed{seed}" / "stage1" / "checkpoints" / "best.ckpt"
+        return copy if copy.is_file() else Path(named.replace("{seed}", str(seed)))
+
+    @functools.cached_property
+    def _transcription(self) -> list[str]:
+        """The probes' target `ctc`, unless there is nothing to learn it from, which only a given Stage 1 allows."""
+        transcribed = {u.split for u in read_manifest(self.manifest) if u.transcription}
+        return ["ctc"] if {"probe", "dev", "test"} <= transcribed else []
 
     def _train(
         self,
@@ -147,13 +186,7 @@ class Pipeline:
         def fit() -> None:
             from disentangle_lightning.tasks.training import train
 
-            tree: dict[str, Any] = json.loads(json.dumps(stage.set))
-            set_field(tree, "run_dir", str(folder))
-            set_field(tree, "seed_everything", seed)
-            set_field(tree, "data.manifest", str(self.manifest))
-            set_field(tree, "data.store", str(self.store))
-            set_field(tree, "data.labels", labels or [])
-            set_field(tree, "data.alphabet", self.settings.alphabet)
+            tree = self._tree(folder, seed, stage, labels or [])
             for name, value in (model or {}).items():
                 set_field(tree, f"model.init_args.{name}", value)
             write_yaml(folder / "settings.yaml", tree)
@@ -162,17 +195,43 @@ class Pipeline:
         self._step(f"{folder.parent.name}/{folder.name}", folder / "summary.json", fit)
         return folder / "checkpoints" / "best.ckpt"
 
+    def _tree(self, folder: Path, seed: int, stage: StageSettings, labels: list[str]) -> dict[str, Any]:
+        """The stage's own settings and what the pipeline decides for each, as for `fit`."""
+        tree: dict[str, Any] = json.loads(json.dumps(stage.set))
+        set_field(tree, "run_dir", str(folder))
+        set_field(tree, "seed_everything", seed)
+        set_field(tree, "data.manifest", str(self.manifest))
+        set_field(tree, "data.store", str(self.store))
+        set_field(tree, "data.labels", labels)
+        set_field(tree, "data.alphabet", self.alphabet)
+        return tree
+
     def _corpus(self) -> None:
         found = make_reader(self.settings.corpus).read()
-        corpus, tokenizer = prepare(found, self.settings.splits, self.settings.alphabet)
-        _check_learnable(corpus.utterances, self.tasks, self.labels)
+        corpus, tokenizer = prepare(found, self.settings.splits, self.alphabet)
+        check_learnable(corpus.utterances, self.tasks, self.labels, transcribed=not self.given)
+        for given in self.given.values():
+            given.check_unheard(corpus.utterances)
         write_json(self.run_dir / "corpus.json", describe(corpus, tokenizer))
         write_manifest(self.manifest, corpus.utterances)
 
     def _encode(self) -> None:
         from disentangle_lightning.features.job import run_encode
 
-        run_encode(replace(self.settings.encode, manifest=str(self.manifest), store=str(self.store)))
+        shared = Path(self.settings.encode.store) if self.settings.encode.store else None
+        store = shared or self.store
+        settings = replace(self.settings.encode, manifest=str(self.manifest), store=str(store))
+        if self.given or shared:
+            header = _expected_header(settings)
+            for given in self.given.values():
+                given.check_features(header, _layers(self.settings.stage1))
+            if (store / COMPLETE).is_file():  # other runs may be looking at it too, so nothing there is locked
+                check_header(store, read_json(store / HEADER), header)
+        if not (store / COMPLETE).is_file():
+            run_encode(settings)
+        if shared:
+            self.store.unlink(missing_ok=True)  # a link that leads nowhere any more
+            self.store.symlink_to(shared.resolve(), target_is_directory=True)
 
     def _list_skipped(self) -> None:
         """Add what encoding skipped to corpus.json; not part of `encode`, which may end just before."""
@@ -186,7 +245,12 @@ class Pipeline:
         from disentangle_lightning.features.datamodule import FrameFeatureDataModule
 
         return FrameFeatureDataModule(
-            str(self.manifest), str(self.store), self.labels, train_split="probe", alphabet=self.settings.alphabet
+            str(self.manifest),
+            str(self.store),
+            self.labels,
+            train_split="probe",
+            layers=_layers(self.settings.probe),
+            alphabet=self.alphabet,
         )
 
     def _latent_map(self, stage2: dict[str, Path], file: Path) -> None:
@@ -207,7 +271,8 @@ class Pipeline:
     def _model(self, seed_folder: Path) -> None:
         from disentangle_lightning.encoder import DisentangledEncoder
 
-        checkpoints = [seed_folder / f"stage2_{task}" / "checkpoints" / "best.ckpt" for task in self.tasks]
+        steps = [f"stage2_{task}" for task in self.tasks] or ["stage1"]
+        checkpoints = [seed_folder / step / "checkpoints" / "best.ckpt" for step in steps]
         DisentangledEncoder.from_checkpoints(checkpoints).save_pretrained(self.run_dir / "model")
 
     def _finish(self) -> Path:
@@ -225,7 +290,7 @@ class Pipeline:
         figures: dict[str, float] = {}
         for file in sorted(folder.glob("*/summary.json")):
             figures |= json.loads(file.read_text())
-        return figures
+        return figures | origin_figures(folder / "stage1")
 
     def _step(self, name: str, result: Path, work: Callable[[], None]) -> None:
         if result.exists():
@@ -235,7 +300,7 @@ class Pipeline:
         begun = time.monotonic()
         work()
         self.seconds[name] = round(time.monotonic() - begun, 1)
-        facts = provenance(_command(), self.run_dir, self.started, self.seconds)
+        facts = provenance(self.run_dir, self.started, self.seconds)
         write_json(self.run_dir / "provenance.json", facts)
         console.print(f"{name}: {self.seconds[name]:.1f} s")
 
@@ -262,21 +327,26 @@ class Pipeline:
         write_yaml(file, escape_interpolations(now))
 
 
-def _check_learnable(utterances: list[Utterance], tasks: list[str], labels: list[str]) -> None:
-    """Refuse a corpus in which a stage or probe would find nothing to learn or to be tested on."""
-    for split in SPLITS:
-        if not any(u.split == split for u in utterances):
-            raise UserError(f"split '{split}' is empty; raise its fraction in field 'splits.fractions'")
-    class_lists(utterances, tasks, "train")
-    class_lists(utterances, labels, "probe")
-    for split in SPLITS:
-        members = [u for u in utterances if u.split == split]
-        if not any(u.transcription for u in members):
-            raise UserError(f"no utterance of split '{split}' has a transcription, which Stage 1 cannot do without")
-        for label in labels:
-            if not any(u.label(label) for u in members):
-                raise UserError(f"no utterance of split '{split}' has label '{label}'; stratify by it, or leave it out")
+def _check_stages(settings: PipelineSettings, stage2: bool) -> None:
+    """Refuse a training that does not say what is trained."""
+    needed = {"stage1": settings.stage1.checkpoint is None, "stage2": stage2, "probe": True}
+    for name, is_needed in needed.items():
+        if is_needed and "class_path" not in getattr(settings, name).set.get("model", {}):
+            raise UserError(
+                f"field '{name}.config' is missing; name a settings file, such as experiments/{name}/default.yaml"
+            )
 
 
-def _command() -> str:
-    return shlex.join(["python", "-m", "disentangle_lightning", *sys.argv[1:]])
+def _layers(stage: StageSettings) -> list[int] | None:
+    """The layers that a stage reads of the store; None means all."""
+    layers: list[int] | None = stage.set.get("data", {}).get("layers")
+    return layers
+
+
+def _expected_header(settings: EncodeSettings) -> dict[str, Any]:
+    """What a store of these settings says of itself."""
+    from disentangle_lightning.features.extract import corpus_and_header
+    from disentangle_lightning.features.job import load_encoder
+
+    encoder = load_encoder(settings.encoder, settings.revision, settings.precision, settings.window_seconds)
+    return corpus_and_header(settings.manifest, encoder, settings.dtype, settings.layers)[1]

@@ -7,20 +7,25 @@ import hashlib
 import json
 import os
 import platform
+import shlex
 import subprocess
+import sys
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("disentangle-lightning", "torch", "torchaudio", "lightning", "transformers", "torchmetrics", "numpy")
+PACKAGES = (
+    "disentangle-lightning", "torch", "torchaudio", "lightning", "transformers", "torchmetrics", "numpy", "soundfile",
+    "jiwer", "scikit-learn",
+)  # fmt: skip
+"""What figures depend on."""
 
 
-def provenance(command: str, run_dir: Path, started: datetime, seconds: dict[str, float]) -> dict[str, Any]:
+def provenance(run_dir: Path, started: datetime, seconds: dict[str, float]) -> dict[str, Any]:
     """The content of provenance.json so far; what an earlier, interrupted run wrote of its steps is kept.
 
     Args:
-        command: what was typed.
         run_dir: the run directory, with manifest and feature store.
         started: when this run began.
         seconds: wall-clock time of each step that this run did.
@@ -28,16 +33,25 @@ def provenance(command: str, run_dir: Path, started: datetime, seconds: dict[str
     file = run_dir / "provenance.json"
     before = json.loads(file.read_text()) if file.is_file() else {}
     header = run_dir / "features" / "header.json"
-    return {
-        "command": command,
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
-        "git": git_state(),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-        "manifest_sha256": hashlib.sha256((run_dir / "manifest.jsonl").read_bytes()).hexdigest(),
+    return facts(run_dir / "manifest.jsonl") | {
         "encoder": json.loads(header.read_text())["encoder"] if header.is_file() else None,
         "seconds": before.get("seconds", {}) | seconds,
         "started": before.get("started", started.isoformat(timespec="seconds")),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def facts(manifest: Path) -> dict[str, Any]:
+    """What a figure depends on beside its settings: command, versions, code, machine, and the manifest's SHA-256."""
+    import torch
+
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "command": shlex.join(["python", "-m", "disentangle_lightning", *sys.argv[1:]]),
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+        "git": git_state(),
+        "machine": ", ".join([f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores", *gpus]),
+        "manifest_sha256": hashlib.sha256(manifest.read_bytes()).hexdigest(),
     }
 
 

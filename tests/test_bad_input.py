@@ -220,7 +220,7 @@ def test_nothing_of_what_was_said_is_in_the_alphabet(refused_corpus: Callable[..
 @pytest.mark.parametrize(
     ("changed", "sentence"),
     [
-        ({"tasks": []}, "field 'tasks' is empty"),
+        ({"tasks": None}, "field 'tasks' is missing"),
         ({"seeds": []}, r"field 'seeds' is \[\]"),
         ({"seeds": [0, 0]}, r"field 'seeds' is \[0, 0\]"),
         ({"seeds": [-1]}, r"field 'seeds' is \[-1\]"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 import re
@@ -18,7 +19,17 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from tiny_pipeline import EXPERIMENTS, command, finished_run, refused, tone, write_encoder, write_settings
+from tiny_pipeline import (
+    EXPERIMENTS,
+    command,
+    corpus_rows,
+    finished_run,
+    refused,
+    tone,
+    write_corpus,
+    write_encoder,
+    write_settings,
+)
 
 from disentangle_lightning import pipeline
 from disentangle_lightning.analysis import duration, latent_map
@@ -76,7 +87,7 @@ def test_a_run_leaves_every_promised_file(finished: Path) -> None:
     assert {entry.name for entry in (finished / "seed0").iterdir()} == STEPS | {"latent_map.json"}
     for step in STEPS:
         written = {entry.name for entry in (finished / "seed0" / step).iterdir()}
-        assert {"config.yaml", "checkpoints", "metrics.csv", "summary.json"} <= written
+        assert {"config.yaml", "checkpoints", "metrics.csv", "summary.json", "provenance.json"} <= written
     assert not list(finished.rglob("*.tmp"))
 
 
@@ -119,6 +130,21 @@ def test_provenance_says_what_made_the_run(finished: Path) -> None:
         "corpus", "encode", "model", "duration", "seed0/latent_map", *(f"seed0/{step}" for step in STEPS)
     }  # fmt: skip
     assert facts["started"] <= facts["finished"]
+    assert facts["manifest_sha256"] == hashlib.sha256((finished / "manifest.jsonl").read_bytes()).hexdigest()
+    checkout = subprocess.run(["git", "-C", EXPERIMENTS, "rev-parse", "HEAD"], capture_output=True, text=True)
+    assert (facts["git"] or "").partition("+")[0] == checkout.stdout.strip()
+    page = (finished / "report.html").read_text()
+    for known in (
+        facts["manifest_sha256"],
+        facts["git"] or "None",
+        facts["versions"]["jiwer"],
+        facts["encoder"]["fingerprint"],
+    ):
+        assert known in page
+    trained = json.loads((finished / "seed0" / "stage1" / "provenance.json").read_text())
+    assert {name: trained[name] for name in ("versions", "git", "machine", "manifest_sha256")} == {
+        name: facts[name] for name in ("versions", "git", "machine", "manifest_sha256")
+    }
 
 
 def test_the_report_shows_the_figures(finished: Path) -> None:
@@ -363,3 +389,124 @@ def test_an_encoder_that_changed_under_its_name_is_not_mixed_with_the_features_o
     error = refused("pipeline", "--config", settings, "--run_dir", tmp_path / "run", *overrides)
     assert "was made with encoder fingerprint" in error
     assert os.listdir(tmp_path / "run" / "features")
+
+
+@pytest.fixture
+def origin(finished: Path, tmp_path: Path) -> Path:
+    """A copy of the finished run, whose Stage 1 other runs are given."""
+    return Path(shutil.copytree(finished, tmp_path / "origin"))
+
+
+def given(origin: Path) -> list[str]:
+    return ["--stage1.checkpoint", f"{origin}/seed{{seed}}/stage1/checkpoints/best.ckpt"]
+
+
+def test_a_stage_1_that_is_given_is_tested_on_another_corpus_and_all_else_made_with_it(
+    finished: Path, origin: Path, tmp_path: Path
+) -> None:
+    rows = [row | {"file_name": f"new{i}.wav", "transcription": "TWO TWO"} for i, row in enumerate(corpus_rows())]
+    overrides = [*given(origin), "--corpus.init_args.folder", str(write_corpus(tmp_path / "new", rows))]
+    status, errors = run_again(finished, tmp_path / "run", *overrides)
+    assert status == 0, errors
+    stage1 = tmp_path / "run" / "seed0" / "stage1"
+    best = origin / "seed0" / "stage1" / "checkpoints" / "best.ckpt"
+    assert (stage1 / "checkpoints" / "best.ckpt").read_bytes() == best.read_bytes()
+    assert not (stage1 / "metrics.csv").exists(), "it was trained again"
+
+    figures, there = figures_of(tmp_path / "run"), figures_of(finished)
+    assert figures["stage1.training_corpus.wer"] == there["stage1.wer"]
+    assert figures["stage1.training_corpus.rate_bits_per_second"] == there["stage1.rate_bits_per_second"]
+    assert figures["stage1.wer"] > 0
+    transcripts = json.loads((stage1 / "transcripts.json").read_text())
+    assert {t["reference"] for t in transcripts} == {"TWO TWO"}, "the test is of this corpus"
+    stage2 = weights_of(tmp_path / "run" / "seed0" / "stage2_emotion")
+    name = "latent_encoder.bottleneck.mean_head.weight"
+    assert torch.equal(stage2[f"stage1.{name}"], read_checkpoint(best)["state_dict"][name])
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "Stage 1 was trained elsewhere and only tested here" in page
+    assert "This run is not complete" not in page
+
+    shutil.rmtree(origin)
+    status, errors = run_again(finished, tmp_path / "run", *overrides)
+    assert status == 0, errors
+    assert "seed0/stage1: done before" in errors, "the run has what it needs"
+
+
+def test_a_given_stage_1_needs_no_transcriptions(finished: Path, origin: Path, tmp_path: Path) -> None:
+    rows = [row | {"file_name": f"new{i}.wav"} for i, row in enumerate(corpus_rows())]
+    for row in rows:
+        del row["transcription"]
+    folder = ["--corpus.init_args.folder", str(write_corpus(tmp_path / "new", rows))]
+    status, errors = run_again(finished, tmp_path / "run", *given(origin), *folder)
+    assert status == 0, errors
+    figures = figures_of(tmp_path / "run")
+    assert "stage1.rate_bits_per_second" in figures
+    assert "probe.textual.speaker.leakage" in figures
+    assert not [name for name in figures if name.endswith(("wer", "ctc.cer")) and "training_corpus" not in name]
+
+
+def test_a_given_stage_1_must_not_have_heard_what_is_tested(finished: Path, origin: Path, tmp_path: Path) -> None:
+    settings = finished.parent / "pipeline.yaml"
+    arguments = ["--config", settings, "--run_dir", tmp_path / "run", *given(origin)]
+    error = refused("pipeline", *arguments, "--splits.seed", "5")
+    assert re.search(r"best.ckpt was trained on utterance '\d\d', which is of split '(probe|dev|test)' here", error)
+    assert not (tmp_path / "run" / "features").exists()
+    corpus = {"class_path": "ManifestFile", "init_args": {"path": str(finished / "manifest.jsonl")}}
+    (tmp_path / "corpus.yaml").write_text(yaml.safe_dump(corpus))
+    status, errors = command("pipeline", *arguments, "--corpus", tmp_path / "corpus.yaml", "--tasks", "[]")
+    assert status == 0, errors
+    assert figures_of(tmp_path / "run")["stage1.wer"] == figures_of(finished)["stage1.wer"]
+
+
+def test_a_given_stage_1_of_other_features_or_letters_is_refused_before_anything_is_encoded(
+    finished: Path, origin: Path, tmp_path: Path
+) -> None:
+    arguments = ["--config", finished.parent / "pipeline.yaml", "--run_dir", tmp_path / "run", *given(origin)]
+    other = write_encoder(tmp_path / "encoder", seed=1)
+    error = refused("pipeline", *arguments, "--encode.encoder", other)
+    assert "Stage 1 (" in error
+    assert "was trained on features of encoder" in error
+    error = refused("pipeline", *arguments, "--encode.layers", "[1, 3]")
+    assert "was trained on layers [1, 2, 3]; these features have layers [1, 3]" in error
+    assert not (tmp_path / "run" / "features").exists()
+    assert "reads the alphabet" in refused("pipeline", *arguments, "--alphabet", "AB")
+    stage2 = finished / "seed0" / "stage2_emotion" / "checkpoints" / "best.ckpt"
+    error = refused("pipeline", *arguments[:4], "--stage1.checkpoint", stage2)
+    assert "holds a Stage2ConditionalVIB; a Stage1VIB is needed" in error
+
+
+def test_stage_1_alone_on_one_layer_of_a_store_that_runs_share(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def encode_nothing(*_: Any, **__: Any) -> Any:
+        raise AssertionError("features that are there were made again")
+
+    shutil.copytree(finished / "features", tmp_path / "store")
+    monkeypatch.setattr(extract, "_encode_batch", encode_nothing)
+    run_dir = finished.parent / tmp_path.name  # beside the first run: audio is found from there by the same path
+    one_layer = [part for name in ("stage1", "probe") for part in (f"--{name}.set.data.layers", "[2]")]
+    store = ["--encode.store", str(tmp_path / "store"), "--tasks", "[]", "--labels", "[speaker]"]
+    status, errors = run_again(finished, run_dir, *store, *one_layer)
+    assert status == 0, errors
+    assert (run_dir / "features").resolve() == tmp_path / "store"
+    assert not list((run_dir / "seed0").glob("stage2*"))
+    figures = figures_of(run_dir)
+    assert {name.split(".")[1] for name in figures if name.startswith("probe.")} == {"hidden", "textual", "duration"}
+    weights = json.loads((run_dir / "seed0" / "stage1" / "layer_weights.json").read_text())
+    assert weights == {"layers": [2], "weights": [1.0]}
+    speech = DisentangledEncoder.from_pretrained(run_dir / "model")(torch.from_numpy(tone(0.5)).float())
+    assert (speech.z_textual.shape, speech.z_acoustic) == ((24, 4), {})
+    page = (run_dir / "report.html").read_text()
+    assert "This run is not complete" not in page
+
+    settings = finished.parent / "pipeline.yaml"
+    other = ["--run_dir", finished.parent / f"{tmp_path.name}_other", "--encode.dtype", "float32"]
+    error = refused("pipeline", "--config", settings, *store, *other)
+    assert f"feature store {tmp_path / 'store'} was made with dtype float16, but this run has float32" in error
+
+
+def test_a_stage_without_its_file_is_named(finished: Path, tmp_path: Path) -> None:
+    settings = write_settings(tmp_path, stage2={})
+    error = refused("pipeline", "--config", settings)
+    assert "field 'stage2.config' is missing; name a settings file, such as experiments/stage2/default.yaml" in error
+    assert "field 'tasks' is missing" in refused("pipeline", "--config", write_settings(tmp_path, tasks=None))

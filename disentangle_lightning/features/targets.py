@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from disentangle_lightning.corpus.manifest import Utterance
+from disentangle_lightning.corpus.manifest import SPLITS, Utterance
 from disentangle_lightning.corpus.prepare import TRAINING_SPLITS
 from disentangle_lightning.errors import UserError
 
@@ -21,6 +21,34 @@ def class_lists(utterances: Sequence[Utterance], labels: Sequence[str], train_sp
             `test` hold a class that training never sees.
     """
     return {name: _classes(utterances, name, train_split) for name in labels}
+
+
+def check_learnable(
+    utterances: Sequence[Utterance], tasks: Sequence[str], labels: Sequence[str], transcribed: bool
+) -> None:
+    """Refuse a corpus in which a stage or probe would find nothing to learn or to be tested on.
+
+    Args:
+        utterances: with their splits.
+        tasks: the labels that a Stage 2 is to learn.
+        labels: those that probes are to learn.
+        transcribed: whether Stage 1 is to learn, too.
+
+    Raises:
+        UserError: naming the split, and what it lacks.
+    """
+    for split in SPLITS:
+        if not any(u.split == split for u in utterances):
+            raise UserError(f"split '{split}' is empty; raise its fraction in field 'splits.fractions'")
+    class_lists(utterances, tasks, "train")
+    class_lists(utterances, labels, "probe")
+    for split in SPLITS:
+        members = [u for u in utterances if u.split == split]
+        if transcribed and not any(u.transcription for u in members):
+            raise UserError(f"no utterance of split '{split}' has a transcription, which Stage 1 cannot do without")
+        for label in labels:
+            if not any(u.label(label) for u in members):
+                raise UserError(f"no utterance of split '{split}' has label '{label}'; stratify by it, or leave it out")
 
 
 def _classes(utterances: Sequence[Utterance], name: str, train_split: str) -> list[str]:

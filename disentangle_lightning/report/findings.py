@@ -56,6 +56,7 @@ def find(run: RunDirectory) -> list[Finding]:
         _missing,
         _not_finite,
         _no_bottleneck,
+        _taken_from,
         _stage1,
         _stage2,
         _collapse_before_warmup_ends,
@@ -106,6 +107,25 @@ def _no_bottleneck(run: RunDirectory) -> Iterator[Finding]:
             "deterministic bottleneck does: nothing was forced out of its latent.",
             "Compare with a run that has the bottleneck; on its own this run says nothing about separation.",
         )
+
+
+def _taken_from(run: RunDirectory) -> Iterator[Finding]:
+    given = {s.name: origin for s in run.seeds if "stage1" in s.steps and (origin := s.steps["stage1"].taken_from)}
+    if not given:
+        return
+    beside = []
+    for name, unit, show in (("wer", "of the words wrong", percent), ("rate_bits_per_second", "bits/s", number)):
+        if (there := run.value(f"stage1.training_corpus.{name}")) is not None:
+            beside.append(f"{show(there)} {unit} there, {show(run.value(f'stage1.{name}'))} here")
+    known = all(origin["trained_on_known"] for origin in given.values())
+    yield Finding(
+        Severity.NOTE if known else Severity.WARNING,
+        "Stage 1 was trained elsewhere and only tested here",
+        f"It is {listing(sorted({str(origin['checkpoint']) for origin in given.values()}))}"
+        + (f": {'; '.join(beside)}." if beside else ".")
+        + ("" if known else " What it was trained on is not known any more: it may have heard the test speech."),
+        "Where it fails on this corpus, train Stage 1 here: leave stage1.checkpoint out.",
+    )
 
 
 def _stage1(run: RunDirectory) -> Iterator[Finding]:

@@ -61,6 +61,8 @@ class Step:
     Attributes:
         curves: (step, value) by column of metrics.csv.
         layer_weights: {layer: weight} by probe target; a stage has one entry, under the empty name.
+        taken_from: of a Stage 1 that was trained before, as on another corpus, and only tested here: its checkpoint,
+            and whether it is known (`trained_on_known`) that it has heard nothing of what it is tested on.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Step:
     curves: dict[str, list[tuple[float, float]]]
     layer_weights: dict[str, dict[int, float]]
     transcripts: list[Transcript]
+    taken_from: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,13 @@ class RunDirectory:
     def rerun_command(self) -> str:
         """What starts the run again; finished steps are kept."""
         return f"python -m disentangle_lightning pipeline --config {self.path / 'config.yaml'}"
+
+    @property
+    def stage1_alone(self) -> bool:
+        """Whether the run was asked for no Stage 2."""
+        if self.tasks or self.config is None:
+            return False
+        return re.search(r"^tasks: \[\]$", self.config, re.MULTILINE) is not None
 
     @property
     def tasks(self) -> list[str]:
@@ -208,6 +218,7 @@ def _read_step(folder: Path) -> Step:
         curves=_read_curves(folder / "metrics.csv"),
         layer_weights=_optional(folder / "layer_weights.json", _layer_weights) or {},
         transcripts=_optional(folder / "transcripts.json", _transcripts) or [],
+        taken_from=_optional(folder / "taken_from.json", dict),
     )
 
 
@@ -238,13 +249,13 @@ def _missing(run: RunDirectory) -> list[str]:
         expected += [f"probe_acoustic_{task}" for task in run.tasks]
         missing += [f"{seed.name}/{name} has not finished" for name in expected if name not in seed.steps]
         for step in seed.steps.values():
-            if step.name.startswith("stage") and not step.curves:
+            if step.name.startswith("stage") and not step.curves and step.taken_from is None:
                 missing.append(f"{seed.name}/{step.name}/metrics.csv is missing: no curves")
             if step.name.startswith("stage") and not step.layer_weights:
                 missing.append(f"{seed.name}/{step.name}/layer_weights.json is missing: no layer weights")
-        if seed.latent_map is None:
+        if seed.latent_map is None and not run.stage1_alone:
             missing.append(f"{seed.name}/latent_map.json is missing: no map of the latents")
-    if not run.tasks:
+    if not run.tasks and not run.stage1_alone:
         missing.append("no Stage 2 has finished: nothing is known about z_acoustic")
     for name, absent in (
         ("summary.json", not (run.path / "summary.json").is_file()),

@@ -27,6 +27,8 @@ def _outcome(run: RunDirectory, findings: list[Finding]) -> str:
         return f"This run did not work: {problems} below must be solved before its figures are used."
     if run.missing and any("has not finished" in m or "no Stage 2" in m for m in run.missing):
         return "This run has not finished, so what follows is not the last word."
+    if run.stage1_alone:
+        return "This run made z_textual alone, the part meant to hold what was said."
     if without_bottleneck(run):
         return "This is a control run, in which nothing was done to separate words from voice."
     if warnings:

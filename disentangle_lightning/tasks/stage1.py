@@ -98,12 +98,13 @@ class Stage1VIB(VIBStage):
 
     def on_test_epoch_end(self) -> None:
         transcripts = gather(self._transcripts)
-        figures = transcription_figures(
-            "stage1", [t["reference"] for t in transcripts], [t["hypothesis"] for t in transcripts]
-        )
-        figures |= self.rate_results("stage1")
+        figures = self.rate_results("stage1")
+        if transcripts:  # none where a Stage 1 is tested on speech that nobody wrote down
+            figures |= transcription_figures(
+                "stage1", [t["reference"] for t in transcripts], [t["hypothesis"] for t in transcripts]
+            )
+            self.log_dict({"test/wer": figures["stage1.wer"], "test/cer": figures["stage1.cer"]})
         figures["stage1.infeasible"] = float(sum(gather([[self._infeasible]])))
-        self.log_dict({"test/wer": figures["stage1.wer"], "test/cer": figures["stage1.cer"]})
         self.write_results(figures, transcripts=transcripts, layer_weights=self.layer_weights())
         self._transcripts, self._infeasible = [], 0
 

@@ -22,13 +22,15 @@ from lightning.pytorch.utilities import rank_zero_info
 from disentangle_lightning.errors import UserError
 from disentangle_lightning.features.datamodule import FrameFeatureDataModule
 from disentangle_lightning.memory import keep_freed_memory
-from disentangle_lightning.tasks.base import TaskModule, read_checkpoint
+from disentangle_lightning.provenance import facts
+from disentangle_lightning.tasks.base import TaskModule, read_checkpoint, write_json
 from disentangle_lightning.tasks.checkpoints import AtomicCheckpointIO, RunCheckpoint
 from disentangle_lightning.tasks.metrics_file import MetricsFile
 from disentangle_lightning.tasks.predictions import PredictionWriter
 from disentangle_lightning.tasks.probe import Probe
 from disentangle_lightning.tasks.processes import one_run
 from disentangle_lightning.tasks.refusals import OPEN, check_complete, refusal, user_error_behind
+from disentangle_lightning.tasks.stage1 import Stage1VIB
 from disentangle_lightning.tasks.wandb_run import EndWandb, complete_settings, without_kept_id
 
 # Without this, `${beta}` keeps its first value after a later override, silently.
@@ -155,6 +157,8 @@ class TrainingCLI(LightningCLI):
     def after_instantiate_classes(self) -> None:
         if self.subcommand == "predict" and isinstance(self.model, Probe):
             raise UserError("a probe has nothing to predict; `test` writes its figures and transcripts")
+        if self.subcommand == "test" and isinstance(self.model, Stage1VIB):
+            return  # its rate can be tested on speech that nobody wrote down, too
         self.datamodule.check_targets(self.model.targets, _SPLITS.get(self.subcommand or ""))
 
     def parser_of_fit(self) -> LightningArgumentParser:
@@ -188,7 +192,8 @@ class TrainingCLI(LightningCLI):
 
 
 class _SaveConfig(SaveConfigCallback):
-    """config.yaml in the run directory, complete: `fit --config config.yaml` is the same run again."""
+    """config.yaml in the run directory, complete: `fit --config config.yaml` is the same run again. And
+    provenance.json: with what code and data."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage != "fit" or self.already_saved or not trainer.is_global_zero:
@@ -200,6 +205,7 @@ class _SaveConfig(SaveConfigCallback):
         for logger in _as_list(config.trainer.get("logger")):
             without_kept_id(logger, folder)
         (folder / "config.yaml").write_text(self.parser.dump(config, skip_unset=False))
+        write_json(folder / "provenance.json", facts(Path(config.data.manifest)))
         self.already_saved = True
 
 
@@ -249,6 +255,8 @@ def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _ignore_known_warnings() -> None:
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+    # It says that Lightning starts SLURM jobs again; slurm.py does.
+    logging.getLogger("lightning.pytorch.trainer.connectors.signal_connector").setLevel(logging.WARNING)
     for message in (
         "`isinstance.treespec, LeafSpec.` is deprecated",  # lightning 2.6 is older than torch 2.14
         "It is recommended to use `self.log",  # epoch figures are summed over processes before they are logged

@@ -164,3 +164,38 @@ def test_the_gravest_finding_comes_first(read):
     severities = [f.severity for f in find(run)]
     assert severities == sorted(severities)
     assert len(set(severities)) == 3
+
+
+def taken(run_dir, known):
+    step = run_dir / "seed0" / "stage1"
+    (step / "metrics.csv").unlink()
+    (step / "taken_from.json").write_text(json.dumps({"checkpoint": "runs/read/best.ckpt", "trained_on_known": known}))
+    summary = json.loads((run_dir / "summary.json").read_text())
+    figures = {"stage1.training_corpus.wer": 0.07, "stage1.training_corpus.rate_bits_per_second": 55.0}
+    (run_dir / "summary.json").write_text(json.dumps(summary | figures))
+    return read_run(run_dir)
+
+
+def test_a_stage_1_from_elsewhere_is_a_note_with_the_figures_of_both_corpora(write):
+    run = taken(write(), known=True)
+    found = finding(run, "Stage 1 was trained elsewhere")
+    assert found.severity is Severity.NOTE
+    assert "runs/read/best.ckpt" in found.evidence
+    assert f"7.0% of the words wrong there, {100 * run.value('stage1.wer'):.1f}% here" in found.evidence
+    assert "55.00 bits/s there" in found.evidence
+    assert len(find(run)) == 1, "that it has no curves is no step that is missing"
+
+
+def test_a_stage_1_that_may_have_heard_the_test_speech_is_a_warning(write):
+    found = finding(taken(write(), known=False), "Stage 1 was trained elsewhere")
+    assert found.severity is Severity.WARNING
+    assert "may have heard the test speech" in found.evidence
+
+
+def test_a_run_of_stage_1_alone_lacks_nothing(write):
+    run_dir = write(only=("stage1", "probe_hidden", "probe_textual"))
+    assert "no Stage 2 has finished" in " ".join(read_run(run_dir).missing)
+    (run_dir / "config.yaml").write_text("run_dir: r\ntasks: []\nlabels: [style]\n")
+    run = read_run(run_dir)
+    assert not [m for m in run.missing if "Stage 2" in m or "map" in m]
+    assert verdict(run, []).startswith("This run made z_textual alone")
