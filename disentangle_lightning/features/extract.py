@@ -21,9 +21,10 @@ from disentangle_lightning import __version__
 from disentangle_lightning.corpus.audio import SAMPLE_RATE, load_utterance, utterance_seconds
 from disentangle_lightning.corpus.manifest import Skipped, Utterance, audio_hash, read_manifest
 from disentangle_lightning.errors import UserError
-from disentangle_lightning.features.layout import DTYPES, FORMAT, WRITTEN_DTYPES, read_skipped
+from disentangle_lightning.features.layout import COMPLETE, DTYPES, FORMAT, WRITTEN_DTYPES, check_header, read_skipped
 from disentangle_lightning.features.parts import Part, check_no_parts
 from disentangle_lightning.features.progress import encoding_progress
+from disentangle_lightning.features.store import FeatureStore
 from disentangle_lightning.features.writer import StoreWriter
 
 _CLIPS_AHEAD = 64
@@ -89,10 +90,11 @@ def encode(
 
     Longest utterances first, in batches of exactly equal length: padding would change the features of many
     encoders. The order is fixed, so the same input gives the same store. A run that was interrupted goes on
-    where it stopped; one over a complete store does nothing.
+    where it stopped; one over a complete store does nothing, nor does one that encodes a part of it.
 
-    Several batches are encoded at once, each on one thread: on 2 cores that is as fast as one after the other on all
-    threads, on more cores faster, and it stays so while other programs run beside. The features do not depend on it.
+    Several batches are encoded at once, each on one thread. On 2 free cores that is as fast as one batch on both; where
+    other programs run beside, 6 to 14 times faster, since the threads of one operation wait for each other. The
+    features do not depend on how many.
 
     Args:
         manifest_path: the corpus; labels and splits may change later, the audio may not.
@@ -120,6 +122,8 @@ def encode(
     store_path = Path(store_path)
     if part is None:
         check_no_parts(store_path)
+    elif (store_path / COMPLETE).is_file():
+        return _merged_already(store_path, header)
     else:
         part.check_place(store_path)
         store_path = part.folder(store_path)
@@ -155,6 +159,12 @@ def encode(
         writer.finish(skipped)
     speed = sum(seconds[id] for id in new) / (time.perf_counter() - begun)
     return EncodeSummary(store_path, len(writer.finished) + len(new), skipped, speed or None)
+
+
+def _merged_already(store_path: Path, header: dict[str, Any]) -> EncodeSummary:
+    store = FeatureStore.open(store_path, verify=False)
+    check_header(store_path, store.header, header)
+    return EncodeSummary(store_path, len(store), store.skipped)
 
 
 def corpus_and_header(

@@ -59,12 +59,12 @@ class Part:
         """Refuse to encode this part where it could not be merged.
 
         Raises:
-            UserError: the store was encoded whole, or in another number of parts.
+            UserError: the store was begun as a whole, or in another number of parts.
         """
         if (store / HEADER).is_file() and not (store / PARTS).is_dir():
             raise UserError(
-                f"feature store {store} is there already, whole or half encoded, and takes no parts; "
-                "name another store, or encode without --shard"
+                f"feature store {store} is half encoded as a whole and takes no parts; name another store, or encode "
+                "without --shard"
             )
         if others := sorted({part.count for part in parts_of(store)} - {self.count}):
             raise UserError(

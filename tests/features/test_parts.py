@@ -78,6 +78,10 @@ def test_merged_parts_are_the_store_that_is_encoded_as_a_whole(make_manifest, en
     calls = encoder.calls
     assert merge(manifest, encoder, store, dtype) == summary
     assert encode(manifest, encoder, store, dtype=dtype) == summary
+    assert encode(manifest, encoder, store, dtype=dtype, part=Part(1, count)) == summary
+    with pytest.raises(UserError, match="was made with dtype"):
+        encode(manifest, encoder, store, dtype="float32", part=Part(1, count))
+    assert not (store / "parts").exists()
     assert encoder.calls == calls
 
 
@@ -112,7 +116,8 @@ def test_parts_and_whole_stores_do_not_mix(make_manifest, encoder, tmp_path):
     with pytest.raises(UserError, match=r"holds parts of 2, and this is one of 3; encode with --shard i/2, or delete"):
         encode(manifest, encoder, tmp_path / "parts_first", part=Part(1, 3))
     encode(manifest, encoder, tmp_path / "whole")
-    with pytest.raises(UserError, match=r"whole is there already, .* takes no parts"):
+    (tmp_path / "whole/complete.json").unlink()
+    with pytest.raises(UserError, match=r"whole is half encoded as a whole and takes no parts; name another"):
         encode(manifest, encoder, tmp_path / "whole", part=Part(1, 2))
     with pytest.raises(UserError, match="none has no parts to merge; encode them with --shard 1/n to --shard n/n"):
         merge(manifest, encoder, tmp_path / "none")
