@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+DEFAULT_RUN_DIR = "runs/${oc.env:WANDB_RUN_ID,local}"
+"""Of `fit` and its kin; W&B agents set the variable."""
+
 
 @dataclass
 class EncodeSettings:

@@ -9,12 +9,12 @@ PACKAGE = Path(__file__).parents[1] / "disentangle_lightning"
 
 FLOORS = {
     "__init__": 0, "atomic": 0, "errors": 0, "memory": 0, "settings": 0, "settings_files": 0,
-    "slurm": 0, "summary": 0, "provenance": 0,
+    "slurm": 0, "summary": 0, "provenance": 0, "failures": 0, "sweep_file": 0,
     "corpus": 1, "upstream": 1, "nn": 1, "report": 1,
     "features": 2,
     "tasks": 3,
     "analysis": 4, "deployment": 4, "encoder": 4,
-    "pipeline": 5,
+    "pipeline": 5, "sweep": 5,
     "cli": 6, "__main__": 6,
 }  # fmt: skip
 NEIGHBOURS = {("encoder", "deployment"), ("__main__", "cli")}

@@ -23,6 +23,7 @@ from disentangle_lightning.errors import UserError
 from disentangle_lightning.features.datamodule import FrameFeatureDataModule
 from disentangle_lightning.memory import keep_freed_memory
 from disentangle_lightning.provenance import facts
+from disentangle_lightning.settings import DEFAULT_RUN_DIR
 from disentangle_lightning.tasks.base import TaskModule, read_checkpoint, write_json
 from disentangle_lightning.tasks.checkpoints import AtomicCheckpointIO, RunCheckpoint
 from disentangle_lightning.tasks.metrics_file import MetricsFile
@@ -105,7 +106,7 @@ class TrainingCLI(LightningCLI):
         parser.add_argument(
             "--run_dir",
             type=str,
-            default="runs/${oc.env:WANDB_RUN_ID,local}",
+            default=DEFAULT_RUN_DIR,
             help="Where the run keeps its config, checkpoints, metrics.csv and results; one run, one directory.",
         )
         parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
