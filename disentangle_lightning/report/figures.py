@@ -75,7 +75,7 @@ def leakage_heat_map(run: RunDirectory) -> Drawing | None:
         "Leakage of each label from each representation: 0 is chance, 1 is always right. The column of "
         "z_textual should be pale; a z_acoustic should be dark in the row of its own label."
     )
-    return _render("leakage", size, draw, caption)
+    return render_drawing("leakage", size, draw, caption)
 
 
 def layer_weights(run: RunDirectory) -> Drawing | None:
@@ -101,7 +101,7 @@ def layer_weights(run: RunDirectory) -> Drawing | None:
         "Share of each encoder layer in the average that a stage or probe reads (each row sums to 1; even "
         f"use would be {number(1 / len(layers))})."
     )
-    return _render("layers", (min(4.0 + 0.5 * len(layers), _WIDEST), 1.3 + 0.36 * len(rows)), draw, caption)
+    return render_drawing("layers", (min(4.0 + 0.5 * len(layers), _WIDEST), 1.3 + 0.36 * len(rows)), draw, caption)
 
 
 def curves(run: RunDirectory) -> list[Drawing]:
@@ -151,7 +151,7 @@ def _curves(run: RunDirectory, stage: str, prefix: str) -> Drawing | None:
         f"{step_name(stage)}: the loss is the task's own plus beta times the KL, the information that the "
         f"bottleneck lets through.{seeds}"
     )
-    return _render(prefix, (2.4 * len(panels), 2.9), draw, caption)
+    return render_drawing(prefix, (2.4 * len(panels), 2.9), draw, caption)
 
 
 def _latent_map(latent_map: LatentMap, label: str, prefix: str) -> Drawing:
@@ -183,7 +183,7 @@ def _latent_map(latent_map: LatentMap, label: str, prefix: str) -> Drawing:
         f"that hides the {label} mixes the colours; one that keeps it shows islands of one colour."
     )
     panel = min(2.6, (_WIDEST - 1.7) / len(representations))
-    return _render(prefix, (panel * len(representations) + 1.7, panel + 0.3), draw, caption)
+    return render_drawing(prefix, (panel * len(representations) + 1.7, panel + 0.3), draw, caption)
 
 
 def _look(name: str | None, shown: list[str]) -> dict[str, Any]:
@@ -250,7 +250,7 @@ def _short(text: str, most: int = 24) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
-def _render(prefix: str, inches: tuple[float, float], draw: Callable[[Figure], None], caption: str) -> Drawing:
+def render_drawing(prefix: str, inches: tuple[float, float], draw: Callable[[Figure], None], caption: str) -> Drawing:
     """Draw off screen, without pyplot's global state, and make the SVG fit to stand in a page.
 
     Ids are unique in one drawing only: `prefix` keeps them apart in a page of several.

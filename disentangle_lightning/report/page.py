@@ -6,7 +6,7 @@ import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from disentangle_lightning.errors import UserError
 from disentangle_lightning.report import figures, tables
@@ -20,6 +20,9 @@ from disentangle_lightning.report.wording import (
     percent,
     representation_name,
 )
+
+if TYPE_CHECKING:
+    import jinja2
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _STAGE1_TRANSCRIPTS = 12
@@ -52,13 +55,20 @@ def write_report(run_dir: str | Path) -> Path:
         UserError: as `read_run`, or the page cannot be written.
     """
     run = read_run(run_dir)
-    target = run.path / "report.html"
-    page = render(run).encode("utf-8", errors="replace")
+    return write_page(run.path / "report.html", render(run))
+
+
+def write_page(target: Path, text: str) -> Path:
+    """Write a page, whole or not at all, and return its path.
+
+    Raises:
+        UserError: it cannot be written.
+    """
     temporary = None
     try:
-        with tempfile.NamedTemporaryFile(dir=run.path, prefix=".report.", delete=False) as file:
+        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".report.", delete=False) as file:
             temporary = Path(file.name)
-            file.write(page)
+            file.write(text.encode("utf-8", errors="replace"))
         temporary.chmod(0o644)
         os.replace(temporary, target)
     except OSError as error:
@@ -68,8 +78,8 @@ def write_report(run_dir: str | Path) -> Path:
     return target
 
 
-def render(run: RunDirectory) -> str:
-    """The page as HTML text."""
+def template(name: str) -> jinja2.Template:
+    """A template of a page, in which everything is escaped."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -80,8 +90,13 @@ def render(run: RunDirectory) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(percent=percent, number=number)
+    return environment.get_template(name)
+
+
+def render(run: RunDirectory) -> str:
+    """The page as HTML text."""
     findings = find(run)
-    return environment.get_template("report.html.j2").render(
+    return template("report.html.j2").render(
         run=run,
         verdict=verdict(run, findings),
         findings=findings,
