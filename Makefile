@@ -9,7 +9,7 @@ WHISPER ?= ../shared/encoders/whisper-tiny.en-encoder
 BENCHMARKS := startup encode stream memory step probes ddp protocol
 
 .DEFAULT_GOAL := help
-.PHONY: help demo real-speech test test-slow test-faults bench lint clean
+.PHONY: help demo real-speech test test-slow test-faults test-slurm bench lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,13 +22,16 @@ real-speech: $(READY) ## the same on real recordings: FSDD=folder WHISPER=folder
 	    --corpus.init_args.folder $(FSDD) --encode.encoder $(WHISPER)
 
 test: $(READY) ## the tests
-	$(BIN)/python -m pytest -q -m "not slow and not faults"
+	$(BIN)/python -m pytest -q -m "not slow and not faults and not slurm"
 
 test-slow: $(READY) ## the tests that take over half a minute each
 	$(BIN)/python -m pytest -q -m slow
 
 test-faults: $(READY) ## kill encoding and training at 50 random instants each
 	$(BIN)/python -m pytest -q -m faults
+
+test-slurm: $(READY) ## the job scripts on a SLURM of one node: as root, with slurmctld, slurmd, slurm-client and munge
+	$(BIN)/python -m pytest -q -m slurm tests/slurm
 
 bench: $(READY) ## every benchmark: ratios here and in bench.json; leave the machine alone meanwhile
 	$(BIN)/python -m pip install --quiet --editable '.[dev,bench]'

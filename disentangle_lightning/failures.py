@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from disentangle_lightning.atomic import write_text
-from disentangle_lightning.errors import UserError
+from disentangle_lightning.errors import StoppedBySignal, UserError
 from disentangle_lightning.settings import DEFAULT_RUN_DIR
 from disentangle_lightning.settings_files import read_yaml
 
@@ -50,6 +50,8 @@ def noted_in_sweep(arguments: Sequence[str]) -> Iterator[None]:
     forget_failure(run_dir)
     try:
         yield
+    except StoppedBySignal:
+        raise  # W&B gives the run to the next agent, which goes on
     except Exception as error:
         text = str(error).partition("\n")[0]
         note_failure(run_dir, text if isinstance(error, UserError) else f"{type(error).__name__}: {text}", arguments)
