@@ -6,13 +6,15 @@ from functools import reduce
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from disentangle_lightning.nn.segments import Segments, segment_softmax, segment_sum
 
-GROUP = 8
-"""Readers are taken so many at a time, the last group filled up with readers of zeros: so every product has the same
-shape, and a reader gets the same bits whether it is alone or one of many."""
+GROUP, ROW = 8, 16
+"""Readers are taken eight at a time, the last group filled up with readers of zeros, and dimensions are filled up to
+whole cache lines: so every product has the same shape and every row of it the same alignment, and a reader gets the
+same bits whether it is alone or one of many."""
 
 
 def pool_layers(features: Tensor, weights: Tensor, queries: Tensor, segments: Segments) -> Tensor:
@@ -34,17 +36,15 @@ def pool_layers(features: Tensor, weights: Tensor, queries: Tensor, segments: Se
         [B, H, D] float32; zeros for an utterance without frames.
     """
     with torch.autocast(features.device.type, enabled=False):
+        count, dim = queries.shape
+        more, wider = -count % GROUP, -dim % ROW
+        weights, queries = F.pad(weights, (0, 0, 0, more)), F.pad(queries, (0, wider, 0, more))
         by_layer = features.detach().transpose(0, 1)
+        if wider:
+            by_layer = F.pad(by_layer, (0, wider))
         pool = _pool_by_utterance if features.device.type == "cpu" else _pool_at_once
-        groups = [
-            pool(by_layer, _fill_up(w), _fill_up(q), segments)
-            for w, q in zip(torch.split(weights, GROUP), torch.split(queries, GROUP), strict=True)
-        ]
-        return torch.cat(groups, dim=1)[:, : len(weights)]
-
-
-def _fill_up(rows: Tensor) -> Tensor:
-    return torch.cat([rows, rows.new_zeros(GROUP - len(rows), rows.shape[1])])
+        groups = zip(torch.split(weights, GROUP), torch.split(queries, GROUP), strict=True)
+        return torch.cat([pool(by_layer, *group, segments) for group in groups], dim=1)[:, :count, :dim]
 
 
 def _pool_at_once(by_layer: Tensor, weights: Tensor, queries: Tensor, segments: Segments) -> Tensor:

@@ -27,7 +27,7 @@ class FrozenLatents:
     def __init__(self, encoder: LatentEncoder) -> None:
         self._encoder = encoder
         self._known: dict[str, Tensor] = {}
-        self._room = 0
+        self._room: int | None = None
 
     def remember(self, device: torch.device, processes: int) -> None:
         """From now on, keep latents on the device where they are made while there is room.
@@ -40,7 +40,7 @@ class FrozenLatents:
 
     def forget(self) -> None:
         """Drop what is remembered, and keep nothing any more: other features may come under the same ids."""
-        self._known, self._room = {}, 0
+        self._known, self._room = {}, None
 
     @torch.no_grad()
     def __call__(self, batch: FrameBatch) -> Tensor:
@@ -54,10 +54,12 @@ class FrozenLatents:
         if (known := self._known.get(id)) is not None:
             return known
         mean: Tensor = self._encoder(features).mean
-        if self._room >= mean.nbytes:
+        if self._room is None:
+            return mean
+        self._room -= mean.nbytes
+        if self._room >= 0:
             self._known[id] = mean
-            self._room -= mean.nbytes
-        elif self._room:
-            self._room = 0
+        else:
             log.info("latents of %d utterances are remembered; there is no room for more", len(self._known))
+            self._room = None
         return mean

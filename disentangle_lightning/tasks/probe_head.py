@@ -187,4 +187,6 @@ def pool_for(heads: Sequence[ClassHead], representation: Tensor, segments: Segme
     else:
         features, weights = representation, torch.stack([mixer.weights for mixer in mixers])
     queries = torch.stack([head.pool.query * head.pool.scale for head in heads])
-    return list(pool_layers(features, weights, queries, segments).unbind(1))
+    pooled = pool_layers(features, weights, queries, segments)
+    # A copy each: bits also depend on how a matrix lies in memory, and that is another place for each of the heads.
+    return [x.clone(memory_format=torch.contiguous_format) for x in pooled.unbind(1)]

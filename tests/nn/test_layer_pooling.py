@@ -68,7 +68,7 @@ def test_utterance_by_utterance_is_the_same_as_all_at_once() -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("shape", [(12, 96), (1, 128), (5, 40)])
+@pytest.mark.parametrize("shape", [(12, 96), (1, 128), (5, 40), (1, 6), (3, 7)])
 def test_a_reader_gets_the_same_bits_alone_and_among_others(shape: tuple[int, int], threads: int) -> None:
     lengths = [150, 37, 1, 64, 203]
     features, segments = torch.randn(sum(lengths), *shape).half(), segments_of(lengths)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from disentangle_lightning.errors import UserError
 from disentangle_lightning.features.datamodule import FrameFeatureDataModule
+from disentangle_lightning.nn import layer_pooling
 from disentangle_lightning.tasks.base import load_task
 from disentangle_lightning.tasks.probe import Probe
 from disentangle_lightning.tasks.stage2 import Stage2ConditionalVIB
@@ -41,19 +42,44 @@ def head_weights(probe: Probe, target: str) -> dict[str, Tensor]:
     return dict(probe.heads[target].state_dict())
 
 
-@pytest.mark.parametrize("mixer", ["learned", "random"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"mixer": "random"},
+        {"mixer": "single", "layer": 1},
+        {"head": "mlp"},
+        {"query_init": "ones", "scaled_attention": False},
+        {"representation": "textual"},
+        {"representation": "acoustic", "head": "mlp"},
+    ],
+    ids=lambda options: "-".join(map(str, options.values())) or "defaults",
+)
 def test_targets_trained_together_end_with_the_weights_each_has_alone(
-    planted: Planted, tmp_path: Path, mixer: Any
+    planted: Planted, stage1_checkpoint: str, stage2_checkpoint: str, tmp_path: Path, options: dict[str, Any]
 ) -> None:
-    targets = ["ctc", "emotion", "speaker"]
-    together, _ = fit_probe(planted, tmp_path, targets, epochs=3, mixer=mixer)
+    sources = {"textual": stage1_checkpoint, "acoustic": stage2_checkpoint}
+    options = options | {"source": sources.get(options.get("representation", "hidden"))}
+    targets = ["emotion", "ctc", "speaker", "coin"]
+    together, _ = fit_probe(planted, tmp_path, targets, epochs=3, **options)
     for target in targets:
         torch.manual_seed(12345)  # another state of the global generator than before
-        alone, _ = fit_probe(planted, tmp_path, [target], epochs=3, mixer=mixer)
+        alone, _ = fit_probe(planted, tmp_path, [target], epochs=3, **options)
         weights, own = head_weights(together, target), head_weights(alone, target)
         assert weights.keys() == own.keys()
         for name in weights:
             assert torch.equal(weights[name], own[name]), (target, name)
+
+
+def test_more_labels_than_are_read_at_once_end_with_the_weights_each_has_alone(
+    planted: Planted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layer_pooling, "GROUP", 2)
+    together, _ = fit_probe(planted, tmp_path, LABELS, epochs=3)
+    for target in LABELS:
+        alone, _ = fit_probe(planted, tmp_path, [target], epochs=3)
+        for name, value in head_weights(alone, target).items():
+            assert torch.equal(head_weights(together, target)[name], value), (target, name)
 
 
 def test_the_seed_of_a_probe_changes_its_first_weights(planted: Planted) -> None:
@@ -199,7 +225,7 @@ def test_the_source_is_frozen_and_latents_are_means(planted: Planted, stage2_che
     probe, _ = fit_probe(planted, tmp_path, ["emotion"], 2, representation="acoustic", source=stage2_checkpoint)
     probe.train()
     batch = next(iter(probe_data(planted).test_dataloader()))
-    assert torch.equal(probe.represent(batch), stage2.latent_encoder(batch.features).mean)
+    torch.testing.assert_close(probe.represent(batch), stage2.latent_encoder(batch.features).mean)
     assert probe.source is not None
     assert not probe.source.training
 
