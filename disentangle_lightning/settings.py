@@ -20,7 +20,7 @@ class EncodeSettings:
         revision: of a hub id.
         precision: what the encoder computes in, fp32 or bf16.
         window_seconds: for Whisper, a shorter window than its 30 s.
-        dtype: of the stored features: float16, bfloat16, float32, or int8 (half of float16; see `features.quantization`).
+        dtype: of the stored features: float16, bfloat16, float32, or int8, with a scale per frame and layer.
         layers: which layers to keep, from 1; all where null.
         device: cpu, cuda, or auto.
         shard: null encodes all; i/n encodes the i-th of n parts, each a job of its own (in a SLURM array with
