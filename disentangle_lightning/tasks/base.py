@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from disentangle_lightning.atomic import write_text
 from disentangle_lightning.errors import UserError
 from disentangle_lightning.features.batch import FrameBatch
-from disentangle_lightning.features.loader import FrameLoader, PlanSampler
+from disentangle_lightning.features.loader import FrameLoader
 
 _FORMAT = "disentangle_lightning"
 """The checkpoint entry that names the class: what tells our checkpoints from others and stages from each other."""
@@ -112,7 +112,7 @@ class TaskModule(LightningModule):
 
     def on_train_start(self) -> None:
         if self._trained_plan is not None:
-            cast(PlanSampler, cast(FrameLoader, self.trainer.train_dataloader).sampler).check_same(self._trained_plan)
+            cast(FrameLoader, self.trainer.train_dataloader).sampler.check_same(self._trained_plan)
 
     _trained_plan: dict[str, Any] | None = None
 
@@ -126,7 +126,7 @@ class TaskModule(LightningModule):
         checkpoint[_FORMAT] = type(self).__name__
         loader = self.trainer.train_dataloader
         if isinstance(loader, FrameLoader):
-            checkpoint[_PLAN] = cast(PlanSampler, loader.sampler).fingerprint
+            checkpoint[_PLAN] = loader.sampler.fingerprint
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._trained_plan = checkpoint.get(_PLAN)

@@ -73,8 +73,8 @@ def one_run(command: Sequence[str] | None) -> Iterator[None]:
         if launched and os.getppid() == launcher and _leaves_soon(launcher):
             raise SystemExit(1) from None
         raise LostProcess(
-            "another process of this run died or did not answer; what it said, if anything, stands above. "
-            "The same command goes on from the last checkpoint"
+            f"another process of this run died or did not answer ({str(error).splitlines()[0]}); what it said, if "
+            "anything, stands above, and the same command goes on from the last checkpoint"
         ) from error
     finally:
         sys.argv = arguments
@@ -105,7 +105,8 @@ def _follow(launcher: int) -> None:
         time.sleep(_POLL_SECONDS)
     time.sleep(_GRACE_SECONDS)
     if os.environ.get("LOCAL_RANK") == "1":
-        print("error: the first process of this run died; the same command goes on", file=sys.stderr, flush=True)
+        said = "error: the first process of this run died; the same command goes on from the last checkpoint"
+        print(said, file=sys.stderr, flush=True)
     os._exit(1)
 
 
