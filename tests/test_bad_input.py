@@ -224,6 +224,7 @@ def test_nothing_of_what_was_said_is_in_the_alphabet(refused_corpus: Callable[..
         ({"seeds": []}, r"field 'seeds' is \[\]"),
         ({"seeds": [0, 0]}, r"field 'seeds' is \[0, 0\]"),
         ({"seeds": [-1]}, r"field 'seeds' is \[-1\]"),
+        ({"encode": {"shard": "1/2"}}, "field 'encode.shard' has no place in a pipeline"),
         ({"corpus": {}}, "field 'corpus.class_path' is ''"),
         ({"corpus": {"class_path": "AudioFoldr"}}, "field 'corpus.class_path' is 'AudioFoldr'; expected AudioFolder"),
         ({"corpus": {"class_path": "os.getcwd"}}, "'os.getcwd', which is no class with a method read"),
@@ -259,7 +260,6 @@ def test_a_run_directory_that_cannot_be_made(finished: Path, tmp_path: Path) -> 
     [
         (["--encode.encoder", "./no/encoder"], "encoder folder ./no/encoder does not exist"),
         (["--encode.precision", "fp8"], "fp8"),
-        (["--encode.shard", "1/2"], "field 'encode.shard' has no place in a pipeline"),
         (["--encode.dtype", "int4"], "dtype is 'int4'"),
         (["--encode.layers", "[4]"], r"layers is \[4\]; this encoder has layers 1 to 3"),
         (["--encode.device", "toaster"], "field 'device' is 'toaster'"),
