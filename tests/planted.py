@@ -101,12 +101,12 @@ def write_store(
 def run_fit(
     module: TaskModule, data: FrameFeatureDataModule, folder: Path, epochs: int = 10, **options: Any
 ) -> Trainer:
-    """Train on the CPU as `train` does, without its command line, and save `folder`/last.ckpt."""
+    """Train as `train` does, without its command line and on the CPU if not told otherwise; save `folder`/last.ckpt."""
     settings: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "gradient_clip_val": 1.0}
+    settings |= {"accelerator": "cpu"}
     trainer = Trainer(
         default_root_dir=folder,
         max_epochs=epochs,
-        accelerator="cpu",
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,

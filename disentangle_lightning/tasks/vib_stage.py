@@ -122,7 +122,7 @@ class VIBStage(TaskModule):
         Where no utterance counts, task_weight is 0 in the paper's units, and so is task.
         """
         nats, counted = self.task_nats(batch, logits)
-        frames = torch.tensor(float(batch.features.shape[0]), device=nats.device)
+        frames = torch.full((), float(batch.features.shape[0]), device=nats.device)  # made there, not copied there
         if self.units == "nats":
             task, weight = nats.sum(), frames
         else:
