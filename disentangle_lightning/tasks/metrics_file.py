@@ -10,6 +10,8 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from disentangle_lightning.atomic import write_text
+
 
 class MetricsFile(Logger):
     """One row per call of `log`, with columns step, epoch and the figures, sorted; a cell is empty if not logged.
@@ -56,10 +58,7 @@ class MetricsFile(Logger):
         content = io.StringIO()
         self._writer(content).writeheader()
         self._writer(content).writerows(self._rows or [])
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self._file.with_name(self._file.name + ".tmp")
-        temporary.write_text(content.getvalue(), encoding="utf-8")
-        temporary.replace(self._file)
+        write_text(self._file, content.getvalue())
 
     def log_hyperparams(self, params: Any, *_: Any, **__: Any) -> None:
         """Nothing: config.yaml has them."""

@@ -20,6 +20,7 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_info
 
+from disentangle_lightning.atomic import write_text
 from disentangle_lightning.errors import UserError
 from disentangle_lightning.features.datamodule import FrameFeatureDataModule
 from disentangle_lightning.memory import keep_freed_memory
@@ -211,12 +212,11 @@ class _SaveConfig(SaveConfigCallback):
         if stage != "fit" or self.already_saved or not trainer.is_global_zero:
             return
         folder = Path(trainer.default_root_dir)
-        folder.mkdir(parents=True, exist_ok=True)
         config = self.config.clone()
         config.ckpt_path = None
         for logger in _as_list(config.trainer.get("logger")):
             without_kept_id(logger, folder)
-        (folder / "config.yaml").write_text(self.parser.dump(config, skip_unset=False))
+        write_text(folder / "config.yaml", self.parser.dump(config, skip_unset=False))
         write_json(folder / "provenance.json", facts(Path(config.data.manifest)))
         self.already_saved = True
 

@@ -21,7 +21,9 @@ from disentangle_lightning.tasks.stage1 import Stage1VIB
 from disentangle_lightning.tasks.training import train
 
 PLAN = {"max_epochs": 4, "accelerator": "cpu", "enable_progress_bar": False, "log_every_n_steps": 3}
-FILES = {"config.yaml", "checkpoints", "metrics.csv", "summary.json", "transcripts.json", "layer_weights.json"}
+FILES = {"config.yaml", "provenance.json", "checkpoints", "metrics.csv"} | {
+    f"{name}.json" for name in ("summary", "transcripts", "layer_weights")
+}
 
 
 @pytest.fixture
