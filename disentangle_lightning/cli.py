@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 PROGRAM = "disentangle_lightning"
 TRAINING = ("fit", "validate", "test", "predict")
-VERBS = ("pipeline", "corpus", "encode", *TRAINING, "report", "disentangle")
+VERBS = ("pipeline", "corpus", "encode", *TRAINING, "sweep", "report", "disentangle")
 
 _NO_BUG = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EEXIST)
 """Errors that say that a file cannot be written where it was asked for."""
@@ -40,7 +40,8 @@ Separate what was said from how it was said in frozen speech encoders.
     fit          train Stage1VIB, Stage2ConditionalVIB or Probe from a settings file
     validate, test, predict
                  the same module on dev or test, or written out frame by frame
-    report       run directory -> a table here and one HTML page
+    sweep        every run of a W&B sweep file here, without a server; then the frontier and the best run
+    report       run directory, or that of a sweep -> a table here and one HTML page
 
   its result
     disentangle  audio in, z_textual, z_acoustic, transcript and attention out
@@ -55,7 +56,8 @@ EPILOG = """\
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status.
 
-    0 done, 1 another process was lost, 2 bad input, 130 interrupted, 138 stopped by SLURM's signal and started again.
+    0 done, 1 another process was lost or a run of a sweep failed, 2 bad input, 130 interrupted, 138 stopped by SLURM's
+    signal and started again.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
@@ -64,9 +66,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             requeue_on_signal()
         if arguments and arguments[0] in TRAINING:
-            from disentangle_lightning.tasks.training import train
+            from disentangle_lightning.failures import noted_in_sweep
 
-            train(arguments)
+            with noted_in_sweep(arguments):
+                from disentangle_lightning.tasks.training import train
+
+                train(arguments)
         else:
             _dispatch(arguments)
     except UserError as error:
@@ -233,11 +238,55 @@ def _encode(parsed: argparse.Namespace, overrides: list[str]) -> None:
         print(f"  skipped {skip.id}: {skip.reason}")
 
 
+def _sweep_parser(program: str) -> argparse.ArgumentParser:
+    from pathlib import Path
+
+    parser = _parser(
+        program,
+        "Every run of a W&B sweep file (grid or random) on this machine, one after the other, without a server.",
+        "Started again, it leaves out the runs that are done, goes on with the one that was interrupted, and tries\n"
+        "again those that failed. The same file on a server: wandb sweep FILE, wandb agent ID; then report\n"
+        "runs/sweeps/ID.",
+    )
+    parser.add_argument("file", metavar="FILE", help="sweep file, such as experiments/sweeps/beta_grid.yaml")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="where the runs go; runs/sweeps/NAME of the file if not given"
+    )
+    parser.add_argument("--count", type=int, metavar="N", help="at most so many runs; run_cap of the file if not given")
+    return parser
+
+
+def _sweep(parsed: argparse.Namespace, _: list[str]) -> None:
+    from disentangle_lightning.sweep_file import read_sweep
+
+    if parsed.count is not None and parsed.count < 1:
+        raise UserError(f"--count is {parsed.count}; it must be 1 or more")
+    sweep = read_sweep(parsed.file)
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from disentangle_lightning.report.sweep_page import print_sweep, write_sweep_report
+    from disentangle_lightning.sweep import run_sweep
+
+    folder = parsed.out or Path("runs", "sweeps", sweep.path.stem)
+    failed = run_sweep(sweep, folder, parsed.count)
+    if any(folder.glob("*/summary.json")):
+        page = write_sweep_report(folder)
+        print_sweep(folder, Console())
+        print(f"\nReport: {page}")
+    if failed:
+        print(
+            f"error: {len(failed)} of the runs failed: {', '.join(failed)}; see {folder}/NAME/log.txt", file=sys.stderr
+        )
+        raise SystemExit(1)
+
+
 def _report_parser(program: str) -> argparse.ArgumentParser:
     from pathlib import Path
 
     parser = _parser(program, "Tables here and one HTML page from a run directory; several are compared.")
-    parser.add_argument("run_dir", nargs="+", type=Path, help="run directory of a pipeline")
+    parser.add_argument("run_dir", nargs="+", type=Path, help="run directory of a pipeline, or the folder of a sweep")
     return parser
 
 
@@ -246,10 +295,17 @@ def _report(parsed: argparse.Namespace, _: list[str]) -> None:
 
     from disentangle_lightning.report.compare import print_comparison
     from disentangle_lightning.report.page import write_report
+    from disentangle_lightning.report.sweep_directory import is_sweep
+    from disentangle_lightning.report.sweep_page import print_sweep, write_sweep_report
     from disentangle_lightning.report.tables import print_report
 
     if len(parsed.run_dir) > 1:
         print_comparison(parsed.run_dir, Console())
+        return
+    if is_sweep(parsed.run_dir[0]):
+        page = write_sweep_report(parsed.run_dir[0])
+        print_sweep(parsed.run_dir[0], Console())
+        print(f"\nReport: {page}")
         return
     page = write_report(parsed.run_dir[0])
     print_report(parsed.run_dir[0], Console())
@@ -283,6 +339,7 @@ _VERBS: dict[str, tuple[Callable[[str], argparse.ArgumentParser], Callable[[argp
     "pipeline": (_pipeline_parser, _pipeline),
     "corpus": (_corpus_parser, _corpus),
     "encode": (_encode_parser, _encode),
+    "sweep": (_sweep_parser, _sweep),
     "report": (_report_parser, _report),
     "disentangle": (_disentangle_parser, _disentangle),
 }

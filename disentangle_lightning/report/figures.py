@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _WIDEST = 11.5
 """Inches: the width of the page's column. Wider drawings are scaled down, their text with them."""
 
-_INK = "#222222"
+INK = "#222222"
 _SERIES = ("#0b5394", "#c8661a", "#3a8a5c", "#8e4b9e")
 # Okabe-Ito without yellow, then again with another marker: legible to the colour-blind and in print.
 _CLASS_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
@@ -34,15 +34,15 @@ _STYLE: dict[Any, Any] = {
     "font.size": 9.0,
     "axes.titlesize": 9.5,
     "axes.edgecolor": "#9a9a9a",
-    "axes.labelcolor": _INK,
+    "axes.labelcolor": INK,
     "axes.linewidth": 0.7,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "xtick.color": "#9a9a9a",
     "ytick.color": "#9a9a9a",
-    "xtick.labelcolor": _INK,
-    "ytick.labelcolor": _INK,
-    "text.color": _INK,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "text.color": INK,
     "legend.frameon": False,
 }
 
@@ -235,7 +235,7 @@ def _heat_map(
                 text,
                 ha="center",
                 va="center",
-                color="white" if dark else _INK,
+                color="white" if dark else INK,
                 fontsize=8.5,
             )
     bar = axes.figure.colorbar(image, ax=axes, fraction=0.05, pad=0.02, label=unit)

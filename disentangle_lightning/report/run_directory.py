@@ -190,13 +190,13 @@ def read_run(path: str | Path) -> RunDirectory:
         )
     config = path / "config.yaml"
     averaged = _measurements(aggregate([seed.values for seed in seeds]))
-    measurements = averaged | (_optional(path / "summary.json", _measurements) or {})
+    measurements = averaged | (read_optional_json(path / "summary.json", _measurements) or {})
     run = RunDirectory(
         path=path,
         measurements=measurements,
         seeds=seeds,
-        corpus=_optional(path / "corpus.json", _corpus_facts),
-        provenance=_optional(path / "provenance.json", dict) or {},
+        corpus=read_optional_json(path / "corpus.json", _corpus_facts),
+        provenance=read_optional_json(path / "provenance.json", dict) or {},
         config=config.read_text(encoding="utf-8", errors="replace") if config.is_file() else None,
     )
     run.missing.extend(_missing(run))
@@ -208,21 +208,21 @@ def _read_seed(folder: Path) -> Seed:
     # stage1 < stage2_* < probe_* is the order in which they run.
     names.sort(key=lambda name: not name.startswith("stage"))
     steps = {name: _read_step(folder / name) for name in names if (folder / name / "summary.json").is_file()}
-    return Seed(folder.name, steps, _optional(folder / "latent_map.json", _latent_map))
+    return Seed(folder.name, steps, read_optional_json(folder / "latent_map.json", _latent_map))
 
 
 def _read_step(folder: Path) -> Step:
     return Step(
         name=folder.name,
-        values=_parse(folder / "summary.json", _numbers),
-        curves=_read_curves(folder / "metrics.csv"),
-        layer_weights=_optional(folder / "layer_weights.json", _layer_weights) or {},
-        transcripts=_optional(folder / "transcripts.json", _transcripts) or [],
-        taken_from=_optional(folder / "taken_from.json", dict),
+        values=read_json(folder / "summary.json", numbers),
+        curves=read_curves(folder / "metrics.csv"),
+        layer_weights=read_optional_json(folder / "layer_weights.json", _layer_weights) or {},
+        transcripts=read_optional_json(folder / "transcripts.json", _transcripts) or [],
+        taken_from=read_optional_json(folder / "taken_from.json", dict),
     )
 
 
-def _read_curves(path: Path) -> dict[str, list[tuple[float, float]]]:
+def read_curves(path: Path) -> dict[str, list[tuple[float, float]]]:
     """The columns of Lightning's metrics.csv; cells are empty where a row did not log that column."""
     curves: dict[str, list[tuple[float, float]]] = {}
     if not path.is_file():
@@ -237,7 +237,7 @@ def _read_curves(path: Path) -> dict[str, list[tuple[float, float]]]:
             except (KeyError, TypeError, ValueError):
                 raise UserError(
                     f"{path} is damaged: a row has no step or a cell is no number; delete {path.parent} and "
-                    "run `pipeline` again, which repeats only that step"
+                    "run the same command again, which repeats only that step"
                 ) from None
     return curves
 
@@ -269,7 +269,7 @@ def _missing(run: RunDirectory) -> list[str]:
 
 
 def _measurements(data: Any) -> dict[str, Measurement]:
-    values = _numbers(data)
+    values = numbers(data)
     found = {}
     for name, value in values.items():
         base, _, suffix = name.rpartition(".")
@@ -279,7 +279,8 @@ def _measurements(data: Any) -> dict[str, Measurement]:
     return found
 
 
-def _numbers(data: Any) -> dict[str, float]:
+def numbers(data: Any) -> dict[str, float]:
+    """Figures by name."""
     # JSON has no NaN of its own; writers put null in its place.
     return {str(name): math.nan if value is None else float(value) for name, value in data.items()}
 
@@ -318,16 +319,22 @@ def _corpus_facts(data: Any) -> CorpusFacts:
     )
 
 
-def _optional(path: Path, parse: Callable[[Any], _T]) -> _T | None:
-    return _parse(path, parse) if path.is_file() else None
+def read_optional_json(path: Path, parse: Callable[[Any], _T]) -> _T | None:
+    """As `read_json`; None where there is no such file."""
+    return read_json(path, parse) if path.is_file() else None
 
 
-def _parse(path: Path, parse: Callable[[Any], _T]) -> _T:
+def read_json(path: Path, parse: Callable[[Any], _T]) -> _T:
+    """What `parse` makes of a JSON file.
+
+    Raises:
+        UserError: it is no JSON, or not what `parse` expects.
+    """
     try:
         return parse(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
-            f"{path} is damaged ({error}); delete it and run `pipeline` again, which repeats only the step "
+            f"{path} is damaged ({error}); delete it and run the same command again, which repeats only the step "
             "that writes it"
         ) from None
 

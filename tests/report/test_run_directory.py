@@ -116,7 +116,7 @@ def test_a_damaged_file_is_named_in_one_sentence(write, name, content):
     (path / name).write_text(content if not name.endswith("csv") else "step,train/loss\n1,abc\n")
     with pytest.raises(UserError, match=re.escape(name)) as error:
         read_run(path)
-    assert "run `pipeline` again" in str(error.value)
+    assert "run the same command again" in str(error.value)
     assert "\n" not in str(error.value)
 
 
