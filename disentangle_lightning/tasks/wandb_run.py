@@ -28,7 +28,8 @@ def complete_settings(init_args: Any, run_dir: Path, goes_on: bool) -> None:
     if not _is_configured():
         rank_zero_info("W&B: no API key, so this run is logged offline; `wandb sync` sends it later")
         init_args.offline = True
-    if goes_on and init_args.get("id") is None and init_args.get("version") is None:
+    in_sweep = "WANDB_SWEEP_ID" in os.environ  # W&B names its runs, and would warn of another name
+    if goes_on and not in_sweep and init_args.get("id") is None and init_args.get("version") is None:
         init_args.id = _kept_id(run_dir)
 
 
@@ -61,7 +62,7 @@ def _is_configured() -> bool:
 
 @rank_zero_only
 def _kept_id(run_dir: Path) -> str:
-    """The id that the directory keeps; a new directory gets that of the sweep's run, or one of its own."""
+    """The id that the directory keeps; a new directory gets the one that W&B's environment variable names, or any."""
     file = run_dir / _ID_FILE
     if not file.is_file():
         from wandb.sdk.lib.runid import generate_id
