@@ -473,11 +473,11 @@ def test_a_stage_2_without_the_labels_to_choose_or_test_it_by(
 def test_a_stage_is_tested_where_only_the_test_split_has_what_it_learns(
     finished: Path, manifest_without: Callable[[str, str], Path], tmp_path: Path
 ) -> None:
-    checkpoint = finished / "seed0" / "stage1" / "checkpoints" / "best.ckpt"
-    arguments = ["--ckpt_path", checkpoint, "--run_dir", tmp_path / "run"]
-    config = finished / "seed0" / "stage1" / "config.yaml"
+    stage2 = finished / "seed0" / "stage2_emotion"
+    arguments = ["--ckpt_path", stage2 / "checkpoints" / "best.ckpt", "--run_dir", tmp_path / "run"]
+    config = stage2 / "config.yaml"
     for split, status in (("dev", 0), ("test", 2)):
-        manifest = manifest_without("transcription", split)
+        manifest = manifest_without("emotion", split)
         assert command("test", "--config", config, "--data.manifest", manifest, *arguments)[0] == status
 
 

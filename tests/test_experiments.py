@@ -443,7 +443,7 @@ def test_the_papers_protocol_from_end_to_end(tmp_path: Path, monkeypatch: pytest
     one layer by itself; the Stage 2 of IEMOCAP on RAVDESS: the commands of experiments/README.md, made small."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "experiments").symlink_to(EXPERIMENTS)
-    write_encoder(tmp_path / "hubert")
+    write_encoder(tmp_path / "hubert", family="Hubert")
     for write, name in ((librispeech, "LibriSpeech"), (common_voice, "cv"), (iemocap, "IEMOCAP"), (ravdess, "RAVDESS")):
         write(tmp_path / name)
     encoder = [

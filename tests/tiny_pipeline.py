@@ -63,12 +63,12 @@ def write_corpus(folder: Path, rows: Sequence[Mapping[str, str]] | None = None) 
     return folder
 
 
-def write_encoder(folder: Path, seed: int = 0) -> Path:
-    """A random Wav2Vec2 of three layers of 32, at 50 frames a second."""
-    from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
+def write_encoder(folder: Path, seed: int = 0, family: str = "Wav2Vec2") -> Path:
+    """A random encoder (Wav2Vec2 or Hubert) of three layers of 32, at 50 frames a second."""
+    import transformers
 
     torch.manual_seed(seed)
-    config = Wav2Vec2Config(
+    config = getattr(transformers, f"{family}Config")(
         hidden_size=32,
         num_hidden_layers=3,
         num_attention_heads=2,
@@ -80,8 +80,8 @@ def write_encoder(folder: Path, seed: int = 0) -> Path:
         num_conv_pos_embedding_groups=4,
         vocab_size=8,
     )
-    Wav2Vec2Model(config).save_pretrained(folder)
-    Wav2Vec2FeatureExtractor().save_pretrained(folder)
+    getattr(transformers, f"{family}Model")(config).save_pretrained(folder)
+    transformers.Wav2Vec2FeatureExtractor().save_pretrained(folder)
     return folder
 
 
