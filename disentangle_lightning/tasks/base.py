@@ -124,7 +124,7 @@ class TaskModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[_FORMAT] = type(self).__name__
-        loader = self.trainer.train_dataloader
+        loader = None if self._trainer is None else self._trainer.train_dataloader  # a module is also saved by itself
         if isinstance(loader, FrameLoader):
             checkpoint[_PLAN] = loader.sampler.fingerprint
 
