@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from rich.console import Console
 from rich.status import Status
@@ -36,6 +37,9 @@ from disentangle_lightning.sweep_file import SweepFile
 _POLL_SECONDS = 0.5
 _GRACE_SECONDS = 30.0
 """How long a run may take to end where the sweep is interrupted."""
+
+_LOCK_SECONDS = 3.0
+"""A run that was killed just now needs a moment to be gone."""
 
 _OF_AN_AGENT = ("WANDB_RUN_ID", "WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH")
 """Environment variables by which each run would take itself for one that a W&B agent started."""
@@ -143,6 +147,14 @@ def _figures(run_dir: Path) -> str:
     )
 
 
+def _lock(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 @contextmanager
 def _claimed(sweep: SweepFile, folder: Path) -> Iterator[int]:
     """Hold the folder for this sweep alone; hands out the lock's file descriptor."""
@@ -150,12 +162,14 @@ def _claimed(sweep: SweepFile, folder: Path) -> Iterator[int]:
     now = {"method": sweep.method, "parameters": sweep.parameters, "command": sweep.command}
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"{folder} is being filled by another sweep, or by a run that one left behind; wait until it has ended"
-            ) from None
+        deadline = time.monotonic() + _LOCK_SECONDS
+        while not _lock(lock):
+            if time.monotonic() > deadline:
+                raise UserError(
+                    f"{folder} is being filled by another sweep, or by a run that one left behind; wait until it has "
+                    "ended"
+                )
+            time.sleep(0.1)
         if file.is_file() and (difference := first_difference(json.loads(file.read_text(encoding="utf-8")), now)):
             raise UserError(f"{folder} holds a sweep with {difference}; name another --out, or delete this one")
         write_text(file, json.dumps(now, indent=1, ensure_ascii=False) + "\n")

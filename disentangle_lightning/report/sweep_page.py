@@ -148,6 +148,8 @@ def frontier_drawing(sweep: SweepDirectory) -> Drawing | None:
         axes = figure.add_subplot()
         if is_logarithmic:
             axes.set_xscale("log")
+            axes.xaxis.set_major_formatter(lambda rate, _: f"{rate:,g}")
+            axes.xaxis.set_minor_formatter(lambda *_: "")
         joined = [point for _, point in sweep.frontier]
         axes.plot([p.rate for p in joined], [100 * p.error for p in joined], color="#9a9a9a", lw=1.2, zorder=1)
         paint = LinearSegmentedColormap.from_list("leakage", ["#cfe1f2", "#5b9bd0", "#c8661a", "#7d1a0e"])
