@@ -239,6 +239,9 @@ def commands_of(block: str, folder: Path) -> list[list[str]]:
             f"open({str(log)!r}, 'a').write(json.dumps([{name!r}, *sys.argv[1:]]) + '\\n')\n"
         )
         (stubs / name).chmod(0o755)
+    (folder / ".venv").mkdir(exist_ok=True)
+    if not (folder / ".venv" / "bin").exists():
+        (folder / ".venv" / "bin").symlink_to(stubs)
     script = ["/bin/bash", "-euc", block]
     done = subprocess.run(script, env={"PATH": str(stubs)}, cwd=folder, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, f"{done.stderr}\n{block}"
