@@ -40,8 +40,8 @@ Separate what was said from how it was said in frozen speech encoders.
     fit          train Stage1VIB, Stage2ConditionalVIB or Probe from a settings file
     validate, test, predict
                  the same module on dev or test, or written out frame by frame
-    sweep        every run of a W&B sweep file here, without a server; then the frontier and the best run
-    report       run directory, or that of a sweep -> a table here and one HTML page
+    sweep        a W&B sweep file run here, without a server -> its frontier and its best run
+    report       run directory, or folder of a sweep -> a table here and one HTML page
 
   its result
     disentangle  audio in, z_textual, z_acoustic, transcript and attention out

@@ -365,6 +365,7 @@ def test_fit_takes_the_first_run_of_every_shipped_sweep(
     for name, value in sweep.runs()[0].items():
         assert run.settings[name] == value
     assert f"sweep experiments/sweeps/{file.name} " in file.read_text()
+    assert f"`{file.name}`" in (file.parent / "README.md").read_text()
     assert {"project", "method", "metric", "parameters", "command"} <= yaml.safe_load(file.read_text()).keys()
     if sweep.method == "random":
         assert sweep.stops_early
