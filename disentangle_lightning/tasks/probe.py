@@ -28,7 +28,7 @@ from disentangle_lightning.tasks.base import (
 )
 from disentangle_lightning.tasks.frozen_latents import FrozenLatents
 from disentangle_lightning.tasks.metrics import classification_figures, transcription_figures
-from disentangle_lightning.tasks.probe_head import ClassHead, CTCHead, Head, ProbeHead, pool_for
+from disentangle_lightning.tasks.probe_head import ClassHead, CTCHead, Head, ProbeHead, inputs_for
 from disentangle_lightning.tasks.stage1 import Stage1VIB, transcript_pairs
 from disentangle_lightning.tasks.stage2 import Stage2ConditionalVIB, label_classes
 
@@ -144,11 +144,9 @@ class Probe(TaskModule):
 
     def logits(self, batch: FrameBatch) -> dict[str, Tensor]:
         """What each head says of a batch: [B, classes] for a label, [N, V] for transcription."""
-        representation = self.represent(batch)
-        labels = {name: head for name, head in self.each_head() if isinstance(head, ClassHead)}
-        pooled = pool_for(list(labels.values()), representation, batch.segments)
-        inputs = dict.fromkeys(self.heads, representation) | dict(zip(labels, pooled, strict=True))
-        return {name: head.logits(inputs[name]) for name, head in self.each_head()}
+        heads = dict(self.each_head())
+        inputs = inputs_for(heads, self.represent(batch), batch.segments)
+        return {name: head.classifier(inputs[name]) for name, head in heads.items()}
 
     def training_step(self, batch: FrameBatch, batch_idx: int) -> Tensor:
         logits = self.logits(batch)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Literal
 
@@ -33,6 +33,9 @@ class ProbeHead(nn.Module):
     the same weights whichever other targets are trained beside it.
     """
 
+    classifier: nn.Module
+    """Logits of each row of what `inputs_for` has for this head."""
+
     def __init__(self, target: str, seed: int, num_layers: int | None, mixer: Mixing, layer: int | None) -> None:
         super().__init__()
         self.target = target
@@ -56,10 +59,6 @@ class ProbeHead(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._seed)
             yield
-
-    def logits(self, x: Tensor) -> Tensor:
-        """What the head says: of each utterance, pooled by `pool_for`, or of each frame of the representation."""
-        raise NotImplementedError
 
     def losses(self, logits: Tensor, batch: FrameBatch) -> tuple[Tensor, Tensor]:
         """The sum of the losses of the utterances that have this target, and how many have it: two scalars."""
@@ -106,10 +105,6 @@ class CTCHead(ProbeHead):
         self.wer = WordErrorRate()
         self.dev_nats = MeanMetric()
 
-    def logits(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.classifier(x if self.mixer is None else self.mixer(x))
-        return logits
-
     def losses(self, logits: Tensor, batch: FrameBatch) -> tuple[Tensor, Tensor]:
         nats, feasible = ctc_losses(logits, batch.segments, batch.targets, batch.target_lengths)
         return (nats / batch.target_lengths.clamp(min=1)).sum(), feasible.sum()
@@ -150,10 +145,6 @@ class ClassHead(ProbeHead):
         self.accuracy = MulticlassAccuracy(classes, average="micro", ignore_index=-1)
         self.dev_nats = SumMetric()
 
-    def logits(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.classifier(x)
-        return logits
-
     def losses(self, logits: Tensor, batch: FrameBatch) -> tuple[Tensor, Tensor]:
         targets = batch.labels[self.target]
         nats = F.cross_entropy(logits.float(), targets, ignore_index=-1, reduction="sum")
@@ -170,23 +161,40 @@ class ClassHead(ProbeHead):
         return score
 
 
-def pool_for(heads: Sequence[ClassHead], representation: Tensor, segments: Segments) -> list[Tensor]:
-    """What each head's own mixer and attention make of every utterance, for all heads in one pass: H x [B, D].
+def inputs_for(heads: Mapping[str, ProbeHead], representation: Tensor, segments: Segments) -> dict[str, Tensor]:
+    """What each head reads, for all of them in one pass: utterances pooled by its own attention, or frames.
 
     Args:
-        heads: with the same mode of mixing.
+        heads: by target, all with the same mode of mixing.
         representation: [N, layers, D] hidden states, or [N, d] latents.
         segments: which frame is whose.
+
+    Returns:
+        {target: [B, D] for a label, [N, D] for transcription}.
     """
-    if not heads:
-        return []
-    mixers = [head.mixer for head in heads if head.mixer is not None]
-    if not mixers or mixers[0].layer is not None:  # one layer of its own, or the latents: nothing to mix
-        features = representation[:, None] if not mixers else representation[:, mixers[0].layer, None]
-        weights = torch.ones(len(heads), 1, device=features.device)
-    else:
-        features, weights = representation, torch.stack([mixer.weights for mixer in mixers])
-    queries = torch.stack([head.pool.query * head.pool.scale for head in heads])
-    pooled = pool_layers(features, weights, queries, segments)
+    mixers = {name: head.mixer for name, head in heads.items() if head.mixer is not None}
+    layer = next((mixer.layer for mixer in mixers.values()), None)
+    if mixers and layer is None:
+        features, weights = representation, {name: mixer.weights for name, mixer in mixers.items()}
+    else:  # nothing to mix: latents, or the one layer
+        features = representation[:, None] if layer is None else representation[:, layer, None]
+        weights = dict.fromkeys(heads, torch.ones(1, device=features.device))
+    labels = {name: head for name, head in heads.items() if isinstance(head, ClassHead)}
+    of_frames = next((name for name in heads if name not in labels), None)
+    pooled, mixed = pool_layers(
+        features,
+        _stack([weights[name] for name in labels], features.shape[1], features.device),
+        _stack([head.pool.query * head.pool.scale for head in labels.values()], features.shape[2], features.device),
+        segments,
+        None if of_frames is None else weights[of_frames],
+    )
     # A copy each: bits also depend on how a matrix lies in memory, and that is another place for each of the heads.
-    return [x.clone(memory_format=torch.contiguous_format) for x in pooled.unbind(1)]
+    inputs = {
+        name: x.clone(memory_format=torch.contiguous_format) for name, x in zip(labels, pooled.unbind(1), strict=True)
+    }
+    return inputs if of_frames is None or mixed is None else inputs | {of_frames: mixed}
+
+
+def _stack(rows: list[Tensor], size: int, device: torch.device) -> Tensor:
+    """[rows, size], also where there are none."""
+    return torch.stack(rows) if rows else torch.zeros(0, size, device=device)

@@ -40,7 +40,8 @@ def test_every_reader_pools_as_its_own_mixer_and_attention_would(
     apart = torch.stack([p(m(features), segments)[0] for m, p in zip(mixers, pools, strict=True)], dim=1)
     weights = torch.stack([mixer.weights for mixer in mixers])
     queries = torch.stack([pool.query * pool.scale for pool in pools])
-    together = pool_layers(features, weights, queries, segments)
+    together, mixed = pool_layers(features, weights, queries, segments)
+    assert mixed is None
 
     torch.testing.assert_close(together, apart)
     torch.testing.assert_close(
@@ -52,19 +53,41 @@ def test_the_gradients_are_those_of_finite_differences() -> None:
     weights, queries = readers(8, layers=2, dim=3)
     features, segments = torch.randn(2, 11, 3, dtype=torch.float64), segments_of(LENGTHS)
     assert torch.autograd.gradcheck(
-        lambda w, q: _pool_by_utterance(features, w, q, segments),
-        [weights.double().detach().requires_grad_(), queries.double().detach().requires_grad_()],
+        lambda w, q, m: _pool_by_utterance(features, w, q, segments, m),
+        [x.double().detach().requires_grad_() for x in (weights, queries, torch.randn(2))],
     )
 
 
 def test_utterance_by_utterance_is_the_same_as_all_at_once() -> None:
     weights, queries = readers(8, layers=3, dim=5)
-    features, segments, aim = torch.randn(3, 11, 5), segments_of(LENGTHS), torch.randn(4, 8, 5)
+    features, segments, mixing = torch.randn(3, 11, 5), segments_of(LENGTHS), torch.randn(3, requires_grad=True)
+    aim, aim_of_frames = torch.randn(4, 8, 5), torch.randn(11, 5)
     results = []
     for pool in (_pool_at_once, _pool_by_utterance):
-        pooled = pool(features, weights, queries, segments)
-        results.append((pooled, *torch.autograd.grad((pooled * aim).sum(), [weights, queries])))
+        pooled, mixed = pool(features, weights, queries, segments, mixing)
+        assert mixed is not None
+        loss = (pooled * aim).sum() + (mixed * aim_of_frames).sum()
+        results.append((pooled, mixed, *torch.autograd.grad(loss, [weights, queries, mixing])))
     torch.testing.assert_close(results[0], results[1])
+
+
+@pytest.mark.parametrize("count", [0, 1, 11])
+def test_a_reader_of_frames_mixes_as_a_layer_mixer_would_with_the_same_bits_beside_any_others(count: int) -> None:
+    torch.manual_seed(0)
+    features, segments, aim = torch.randn(11, 3, 5).half(), segments_of(LENGTHS), torch.randn(11, 5)
+    mixer = LayerMixer(3)
+    torch.nn.init.normal_(mixer.theta)
+
+    def gradient(mixed: Tensor | None) -> Tensor:
+        assert mixed is not None
+        return torch.autograd.grad((mixed * aim).sum(), mixer.theta, retain_graph=True)[0]
+
+    alone = pool_layers(features, *readers(0, 3, 5), segments, mixer.weights)[1]
+    beside = pool_layers(features, *readers(count, 3, 5), segments, mixer.weights)[1]
+    torch.testing.assert_close(beside, mixer(features))
+    torch.testing.assert_close(gradient(beside), gradient(mixer(features)))
+    assert torch.equal(beside, alone)
+    assert torch.equal(gradient(beside), gradient(alone))
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -76,7 +99,7 @@ def test_a_reader_gets_the_same_bits_alone_and_among_others(shape: tuple[int, in
     aim = torch.randn(len(lengths), 13, shape[1])
 
     def pool_some(places: list[int]) -> tuple[Tensor, ...]:
-        pooled = pool_layers(features, weights[places], queries[places], segments)
+        pooled, _ = pool_layers(features, weights[places], queries[places], segments)
         gradients = torch.autograd.grad((pooled * aim[:, places]).sum(), [weights, queries])
         return pooled, *(gradient[places] for gradient in gradients)
 
@@ -98,5 +121,5 @@ def test_readers_keep_float32_under_autocast() -> None:
     weights, queries = readers(2, layers=3, dim=5)
     features, segments = torch.randn(11, 3, 5).half(), segments_of(LENGTHS)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        pooled = pool_layers(features, weights, queries, segments)
-    assert torch.equal(pooled, pool_layers(features, weights, queries, segments))
+        pooled, _ = pool_layers(features, weights, queries, segments)
+    assert torch.equal(pooled, pool_layers(features, weights, queries, segments)[0])
