@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -16,10 +15,12 @@ from pathlib import Path
 import pytest
 import torch
 from cluster import Cluster, missing, started
-from killed import assert_same_run, dealt
+from killed import assert_same_run, dealt, forked, forked_ranks
+from noted import note_batches
 from planted import read_rows
 from tiny_pipeline import corpus_rows, write_corpus, write_encoder
 
+from disentangle_lightning import cli
 from disentangle_lightning.corpus.manifest import Utterance, write_manifest
 from disentangle_lightning.features.store import FeatureStore
 
@@ -45,13 +46,20 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> Callable[..., Path]:
-    """Runs the command without SLURM; returns its working directory."""
+    """Runs the command without SLURM, in children of this process; returns its working directory."""
 
-    def run(*arguments: str) -> Path:
+    def run(*arguments: str, processes: int = 1) -> Path:
         folder = tmp_path_factory.mktemp("plain")
-        command = [environment["PYTHON"], "-m", "disentangle_lightning", *arguments]
-        ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
-        assert ended.returncode == 0, ended.stderr
+
+        def work() -> None:
+            os.chdir(folder)
+            os.environ |= environment
+            note_batches()
+            assert cli.main(arguments) == 0
+
+        log = folder / "log"
+        ends = [forked(work, log)] if processes == 1 else forked_ranks(work, processes, log)
+        assert not any(ends), log.read_text()
         return folder
 
     return run
@@ -71,7 +79,7 @@ def wait_for_rows(cluster: Cluster, job: str, run: Path, count: int) -> None:
     deadline = time.monotonic() + 120
     while not (run / "metrics.csv").is_file() or len(read_rows(run / "metrics.csv")) < count:
         assert time.monotonic() < deadline, f"{run} does not come to row {count}:\n{cluster.output()}"
-        cluster.start_waiting(job)
+        assert not cluster.ended(job), f"{run} ends before row {count}"
         time.sleep(0.1)
 
 
@@ -129,7 +137,7 @@ def test_two_processes_of_a_job_stop_and_go_on_together(
     cluster.finish(job)
     assert cluster.restarts(job) == 1
     two = ("--trainer.devices", "2", "--trainer.strategy", "ddp")
-    alone = plain("fit", *arguments, *two, "--run_dir", "alone") / "alone"
+    alone = plain("fit", *arguments, *two, "--run_dir", "alone", processes=2) / "alone"
     assert_same_end(alone, run)
     for rank in range(2):
         batches = alone.with_name(f"alone.{rank}.jsonl").read_text()
