@@ -34,6 +34,7 @@ def forked(work: Callable[[], object], log: Path, kill_after: float | None = Non
     child = os.fork()
     if not child:
         os.setsid()
+        _renew_thread_pool()
         status = 1
         with log.open("a") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
             os.dup2(file.fileno(), 1)
@@ -72,6 +73,7 @@ def forked_ranks(work: Callable[[], object], count: int, log: Path) -> list[int]
         os.environ |= {"LOCAL_RANK": str(rank), "NODE_RANK": "0", "WORLD_SIZE": str(count)}
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
         status = 1
+        _renew_thread_pool()
         try:
             status = int(work() or 0)  # type: ignore[call-overload]
         except SystemExit as end:
@@ -97,6 +99,15 @@ def forked_ranks(work: Callable[[], object], count: int, log: Path) -> list[int]
         assert time.monotonic() < deadline, f"a process was left behind; see {log}"
         time.sleep(0.02)
     return [int(end.read_text()) if end.exists() else KILLED for end in ends]
+
+
+def _renew_thread_pool() -> None:
+    """Replace the pool of threads that torch had before the fork while there is one thread alone.
+
+    torch does so at its first use in the child, without a lock: of two threads that come at once, one finds no pool
+    and ends with "Invalid thread pool!".
+    """
+    torch.set_num_threads(1)
 
 
 def alive(group: int) -> bool:
