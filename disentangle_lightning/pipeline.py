@@ -44,12 +44,12 @@ from disentangle_lightning.settings_files import (
     escape_interpolations,
     first_difference,
     read_settings,
-    set_field,
     write_yaml,
 )
 from disentangle_lightning.summary import aggregate
 from disentangle_lightning.tasks.base import write_json
 from disentangle_lightning.tasks.given_stage1 import GivenStage1, common_alphabet, origin_figures
+from disentangle_lightning.tasks.stage_training import StageTraining, read_layers
 
 console = Console(stderr=True)
 
@@ -103,6 +103,7 @@ class Pipeline:
         _check_stages(settings, bool(self.tasks))
         self.given = {seed: GivenStage1.read(path) for seed in settings.seeds if (path := self._given_path(seed))}
         self.alphabet = common_alphabet(settings.alphabet, list(self.given.values()))
+        self.training = StageTraining(self.manifest, self.store, self.alphabet)
         self.seconds: dict[str, float] = {}
         self.started = datetime.now(UTC)
 
@@ -153,8 +154,8 @@ class Pipeline:
 
         def take() -> None:
             known = given.check_unheard(read_manifest(self.manifest))
-            given.check_features(read_json(self.store / HEADER), _layers(self.settings.stage1))
-            given.test(folder, self._tree(folder, seed, self.settings.stage1, []), known)
+            given.check_features(read_json(self.store / HEADER), read_layers(self.settings.stage1))
+            given.test(folder, self.training.settings(folder, seed, self.settings.stage1), known)
 
         self._step(f"{folder.parent.name}/{folder.name}", folder / "summary.json", take)
         return folder / "checkpoints" / "best.ckpt"
@@ -184,27 +185,11 @@ class Pipeline:
         """One `fit` with the stage's own settings and what the pipeline decides; returns its best checkpoint."""
 
         def fit() -> None:
-            from disentangle_lightning.tasks.training import train
-
-            tree = self._tree(folder, seed, stage, labels or [])
-            for name, value in (model or {}).items():
-                set_field(tree, f"model.init_args.{name}", value)
-            write_yaml(folder / "settings.yaml", tree)
-            train(["fit", "--config", str(folder / "settings.yaml")])
+            fields = {f"model.init_args.{name}": value for name, value in (model or {}).items()}
+            self.training.fit(folder, seed, stage, labels or [], fields)
 
         self._step(f"{folder.parent.name}/{folder.name}", folder / "summary.json", fit)
         return folder / "checkpoints" / "best.ckpt"
-
-    def _tree(self, folder: Path, seed: int, stage: StageSettings, labels: list[str]) -> dict[str, Any]:
-        """The stage's own settings and what the pipeline decides for each, as for `fit`."""
-        tree: dict[str, Any] = json.loads(json.dumps(stage.set))
-        set_field(tree, "run_dir", str(folder))
-        set_field(tree, "seed_everything", seed)
-        set_field(tree, "data.manifest", str(self.manifest))
-        set_field(tree, "data.store", str(self.store))
-        set_field(tree, "data.labels", labels)
-        set_field(tree, "data.alphabet", self.alphabet)
-        return tree
 
     def _corpus(self) -> None:
         found = make_reader(self.settings.corpus).read()
@@ -224,7 +209,7 @@ class Pipeline:
         if self.given or shared:
             header = _expected_header(settings)
             for given in self.given.values():
-                given.check_features(header, _layers(self.settings.stage1))
+                given.check_features(header, read_layers(self.settings.stage1))
             if (store / COMPLETE).is_file():  # other runs may be looking at it too, so nothing there is locked
                 check_header(store, read_json(store / HEADER), header)
         if not (store / COMPLETE).is_file():
@@ -249,7 +234,7 @@ class Pipeline:
             str(self.store),
             self.labels,
             train_split="probe",
-            layers=_layers(self.settings.probe),
+            layers=read_layers(self.settings.probe),
             alphabet=self.alphabet,
         )
 
@@ -335,12 +320,6 @@ def _check_stages(settings: PipelineSettings, stage2: bool) -> None:
             raise UserError(
                 f"field '{name}.config' is missing; name a settings file, such as experiments/{name}/default.yaml"
             )
-
-
-def _layers(stage: StageSettings) -> list[int] | None:
-    """The layers that a stage reads of the store; None means all."""
-    layers: list[int] | None = stage.set.get("data", {}).get("layers")
-    return layers
 
 
 def _expected_header(settings: EncodeSettings) -> dict[str, Any]:

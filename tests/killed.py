@@ -19,10 +19,13 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 import disentangle_lightning.tasks.checkpoints as checkpoints
+from disentangle_lightning.provenance import git_state
 from disentangle_lightning.tasks.base import TaskModule, read_checkpoint
 from disentangle_lightning.tasks.training import TrainingCLI, train
 
 KILLED = -signal.SIGKILL
+
+git_state()  # remembered by every child: two runs that are compared had the same code, whoever edits it meanwhile
 
 
 def forked(work: Callable[[], object], log: Path, kill_after: float | None = None) -> int:

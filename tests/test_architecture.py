@@ -15,9 +15,9 @@ FLOORS = {
     "tasks": 3,
     "analysis": 4, "deployment": 4, "encoder": 4,
     "pipeline": 5, "sweep": 5,
-    "cli": 6, "__main__": 6,
+    "verbs": 6, "cli": 6, "__main__": 6,
 }  # fmt: skip
-NEIGHBOURS = {("encoder", "deployment"), ("__main__", "cli")}
+NEIGHBOURS = {("encoder", "deployment"), ("__main__", "cli"), ("cli", "verbs")}
 """Rooms of one floor of which the first stands on the second."""
 
 

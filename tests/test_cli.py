@@ -22,6 +22,7 @@ from disentangle_lightning import cli, pipeline
 from disentangle_lightning.corpus.audio_folder import AudioFolder
 from disentangle_lightning.corpus.manifest import write_manifest
 from disentangle_lightning.tasks.stage1 import Stage1VIB
+from disentangle_lightning.verbs import VERBS
 
 PYTHON = [sys.executable, "-X", "importtime", "-m", "disentangle_lightning"]
 HEAVY = {"torch", "torchaudio", "lightning", "transformers", "sklearn", "matplotlib", "wandb"}
@@ -47,7 +48,7 @@ def imported(importtime: str) -> set[str]:
     return {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
 
 
-@pytest.mark.parametrize("verb", [[], ["pipeline"], ["encode"], ["report"], ["disentangle"]])
+@pytest.mark.parametrize("verb", [[], ["pipeline"], ["encode"], ["analyze"], ["report"], ["disentangle"]])
 def test_help_imports_nothing_heavy(verb: list[str]) -> None:
     ended = run(*verb, "--help")
     assert ended.returncode == 0, ended.stderr
@@ -60,7 +61,7 @@ def test_help_imports_nothing_heavy(verb: list[str]) -> None:
 def test_the_first_page_of_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert command("--help") == (0, "")
     page = capsys.readouterr().out
-    assert all(verb in page for verb in cli.VERBS)
+    assert all(verb in page for verb in [*VERBS, *cli.TRAINING])
     assert max(map(len, page.splitlines())) <= 100
 
 
@@ -99,7 +100,7 @@ def test_the_console_script_is_the_module() -> None:
 def test_an_unknown_verb_is_refused_with_those_that_exist() -> None:
     error = refused("fot", "--config", "x.yaml")
     assert error.startswith("error: there is no verb 'fot'")
-    assert all(verb in error for verb in cli.VERBS)
+    assert all(verb in error for verb in [*VERBS, *cli.TRAINING])
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,8 @@ import soundfile
 import yaml
 from tiny_pipeline import EXPERIMENTS, WORDS, command, corpus_rows, finished_run, tone, write_corpus, write_encoder
 
-from disentangle_lightning import cli, pipeline
+from disentangle_lightning import pipeline, verbs
+from disentangle_lightning.analysis.job import analysis_settings
 from disentangle_lightning.corpus import job as corpus_job
 from disentangle_lightning.corpus.readers import make_reader
 from disentangle_lightning.errors import UserError
@@ -291,8 +292,12 @@ def takes(
                 step = re.sub("^stage2_.*", "stage2_emotion", config.parent.name)
                 own = finished / "seed0" / step / "config.yaml"
                 shutil.copyfile(own if own.is_file() else finished / "config.yaml", config)
-        if verb in cli._VERBS and verb not in ("pipeline", "encode", "corpus"):
-            cli._VERBS[verb][0](verb).parse_args(arguments[1:])  # exits where it does not take them
+        if verb == "analyze":
+            parsed, rest = verbs.VERBS[verb][0](verb).parse_known_args(arguments[1:])
+            analysis_settings(parsed.name, parsed.config, rest)
+            return
+        if verb in verbs.VERBS and verb not in ("pipeline", "encode", "corpus"):
+            verbs.VERBS[verb][0](verb).parse_args(arguments[1:])  # exits where it does not take them
             return
         try:
             status, errors = command(*arguments)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from disentangle_lightning.errors import UserError
 from disentangle_lightning.report import figures, tables
+from disentangle_lightning.report.analysis_result import ANALYSES, read_results
 from disentangle_lightning.report.findings import find
 from disentangle_lightning.report.run_directory import Measurement, RunDirectory, Transcript, read_run
 from disentangle_lightning.report.transcripts import MarkedTranscript, spread
@@ -96,6 +97,8 @@ def template(name: str) -> jinja2.Template:
 def render(run: RunDirectory) -> str:
     """The page as HTML text."""
     findings = find(run)
+    analyses = read_results(run.path)
+    measurements = run.measurements | {n: m for result in analyses.values() for n, m in result.measurements.items()}
     return template("report.html.j2").render(
         run=run,
         verdict=verdict(run, findings),
@@ -109,9 +112,11 @@ def render(run: RunDirectory) -> str:
         curves=figures.curves(run),
         latent_maps=figures.latent_maps(run),
         transcripts=_transcripts(run),
+        analyses=analyses,
+        folder_of_analyses=ANALYSES,
         provenance=_flatten({k: v for k, v in run.provenance.items() if k != "command"}),
         commands=_commands(run),
-        measurements={name: run.measurements[name] for name in sorted(run.measurements)},
+        measurements={name: measurements[name] for name in sorted(measurements)},
     )
 
 

@@ -189,8 +189,8 @@ def read_run(path: str | Path) -> RunDirectory:
             "is done"
         )
     config = path / "config.yaml"
-    averaged = _measurements(aggregate([seed.values for seed in seeds]))
-    measurements = averaged | (read_optional_json(path / "summary.json", _measurements) or {})
+    averaged = to_measurements(aggregate([seed.values for seed in seeds]))
+    measurements = averaged | (read_optional_json(path / "summary.json", to_measurements) or {})
     run = RunDirectory(
         path=path,
         measurements=measurements,
@@ -268,7 +268,8 @@ def _missing(run: RunDirectory) -> list[str]:
     return missing
 
 
-def _measurements(data: Any) -> dict[str, Measurement]:
+def to_measurements(data: Any) -> dict[str, Measurement]:
+    """Figures by name, each with its spread and interval, which stand beside it as NAME.std, .ci_low and .ci_high."""
     values = numbers(data)
     found = {}
     for name, value in values.items():

@@ -1,0 +1,82 @@
+"""One training of a run: the settings of its kind, and what the run decides for each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from disentangle_lightning.settings import StageSettings
+from disentangle_lightning.settings_files import set_field, write_yaml
+
+
+@dataclass(frozen=True)
+class StageTraining:
+    """What all trainings of a run have in common.
+
+    Attributes:
+        manifest, store: the data.
+        alphabet: the letters of CTC; None takes those that the transcriptions need.
+    """
+
+    manifest: Path
+    store: Path
+    alphabet: str | None
+
+    def settings(
+        self,
+        folder: Path,
+        seed: int,
+        stage: StageSettings,
+        labels: Sequence[str] = (),
+        fields: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """A tree as `fit --config` takes it.
+
+        Args:
+            folder: the run directory of the training.
+            seed: of weights, order and noise.
+            stage: the settings of its kind.
+            labels: what the data put on each batch.
+            fields: {dotted name: value}, set over the rest.
+        """
+        tree: dict[str, Any] = json.loads(json.dumps(stage.set))
+        set_field(tree, "run_dir", str(folder))
+        set_field(tree, "seed_everything", seed)
+        set_field(tree, "data.manifest", str(self.manifest))
+        set_field(tree, "data.store", str(self.store))
+        set_field(tree, "data.labels", list(labels))
+        set_field(tree, "data.alphabet", self.alphabet)
+        for name, value in (fields or {}).items():
+            set_field(tree, name, value)
+        return tree
+
+    def fit(
+        self,
+        folder: Path,
+        seed: int,
+        stage: StageSettings,
+        labels: Sequence[str] = (),
+        fields: Mapping[str, Any] | None = None,
+    ) -> Path:
+        """`fit`, unless its figures are there already; one that was interrupted goes on. Returns its best checkpoint.
+
+        Args: see `settings`.
+
+        Raises:
+            UserError: as `fit`.
+        """
+        if not (folder / "summary.json").exists():
+            from disentangle_lightning.tasks.training import train
+
+            write_yaml(folder / "settings.yaml", self.settings(folder, seed, stage, labels, fields))
+            train(["fit", "--config", str(folder / "settings.yaml")])
+        return folder / "checkpoints" / "best.ckpt"
+
+
+def read_layers(stage: StageSettings) -> list[int] | None:
+    """The layers that a training reads of the store; None means all."""
+    layers: list[int] | None = stage.set.get("data", {}).get("layers")
+    return layers
