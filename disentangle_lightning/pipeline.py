@@ -193,8 +193,9 @@ class Pipeline:
 
     def _corpus(self) -> None:
         found = make_reader(self.settings.corpus).read()
-        corpus, tokenizer = prepare(found, self.settings.splits, self.alphabet)
-        check_learnable(corpus.utterances, self.tasks, self.labels, transcribed=not self.given)
+        check = functools.partial(check_learnable, tasks=self.tasks, labels=self.labels, transcribed=not self.given)
+        corpus, tokenizer = prepare(found, self.settings.splits, self.alphabet, check)
+        check(corpus.utterances)
         for given in self.given.values():
             given.check_unheard(corpus.utterances)
         write_json(self.run_dir / "corpus.json", describe(corpus, tokenizer))

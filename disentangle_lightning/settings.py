@@ -41,10 +41,18 @@ class EncodeSettings:
 
 @dataclass
 class SplitSettings:
-    """Who trains, who probes, who selects, who is tested; see `corpus.splits.assign_splits`."""
+    """Who trains, who probes, who selects, who is tested; see `corpus.splits.assign_splits`.
+
+    Attributes:
+        fractions: of the splits that the corpus does not come with.
+        disjoint: what training, dev and test must not share: speaker, sentence or speaker+sentence; null lets them
+            share both; auto keeps apart what can be (see `corpus.prepare.divide`).
+        stratify: a label whose classes keep their share in every split.
+        seed: decides who goes where.
+    """
 
     fractions: dict[str, float] = field(default_factory=lambda: {"train": 0.6, "probe": 0.15, "dev": 0.1, "test": 0.15})
-    disjoint: str | None = None
+    disjoint: str | None = "auto"
     stratify: str | None = None
     seed: int = 0
 

@@ -487,6 +487,11 @@ def test_the_papers_protocol_from_end_to_end(tmp_path: Path, monkeypatch: pytest
     } <= emotion.keys()
     assert run("speaker")["stage2_speaker.chance"] == 0.5
 
+    session = ["--corpus.init_args.test_session", "5", "--splits.disjoint", "auto", "--labels", "[gender]"]
+    run("emotion", "--corpus.init_args.folder", "IEMOCAP", *session, "--run_dir", "unheard")
+    facts = json.loads((tmp_path / "unheard" / "corpus.json").read_text())
+    assert facts["shared"]["speakers"] == {"test": 2, "trained": 0}
+
     here = "runs/paper/hubert"
     layer = ["--config", "experiments/paper/layer.yaml", "--stage1.set.data.layers", "[2]"]
     shared = [f"--corpus.init_args.path={here}/textual/manifest.jsonl", f"--encode.store={here}/textual/features"]

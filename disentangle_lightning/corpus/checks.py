@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from disentangle_lightning.corpus.audio import utterance_seconds
-from disentangle_lightning.corpus.manifest import SPLITS, Corpus, Skipped, Utterance
-from disentangle_lightning.corpus.tokenizer import CTCTokenizer
+from disentangle_lightning.corpus.manifest import SPLITS, TRAINING_SPLITS, Corpus, Skipped, Utterance
+from disentangle_lightning.corpus.tokenizer import CTCTokenizer, fold_text
 from disentangle_lightning.errors import UserError
 
 
@@ -32,6 +33,8 @@ def describe(corpus: Corpus, tokenizer: CTCTokenizer) -> dict[str, Any]:
     Returns:
         splits: {split: {utterances, hours, speakers}}, in the order of `SPLITS`, without empty ones; utterances that
             have no split are `unassigned`;
+        shared: {speakers: {test, trained}, sentences: {test, trained}}: how many of those in test there are, and how
+            many of them are in a training split, too; without those that nobody wrote down;
         labels: {name: {class: utterances}}, `speaker` among them;
         skipped: [{id, reason}];
         unknown_characters: {character: count} of what transcriptions lose outside the alphabet, the most
@@ -56,10 +59,26 @@ def describe(corpus: Corpus, tokenizer: CTCTokenizer) -> dict[str, Any]:
                 labels.setdefault(name, Counter())[value] += 1
     return {
         "splits": splits,
+        "shared": _shared(corpus.utterances),
         "labels": {name: dict(sorted(labels[name].items())) for name in sorted(labels)},
         "skipped": [{"id": s.id, "reason": s.reason} for s in corpus.skipped],
         "unknown_characters": dict(sorted(unknown.items(), key=lambda item: (-item[1], item[0]))),
     }
+
+
+def _shared(utterances: Sequence[Utterance]) -> dict[str, dict[str, int]]:
+    tested = [u for u in utterances if u.split == "test"]
+    trained = [u for u in utterances if u.split in TRAINING_SPLITS]
+    keys: dict[str, Callable[[Utterance], str | None]] = {
+        "speakers": lambda u: u.speaker,
+        "sentences": lambda u: fold_text(u.transcription or "") or None,
+    }
+    shared = {}
+    for name, key in keys.items():
+        here, there = ({value for u in some if (value := key(u)) is not None} for some in (tested, trained))
+        if here:
+            shared[name] = {"test": len(here), "trained": len(here & there)}
+    return shared
 
 
 def _seconds(utterance: Utterance) -> float:

@@ -17,6 +17,9 @@ SPLITS = ("train", "probe", "dev", "test")
 """Stages train on `train`; probes train on `probe`, which no stage has seen; both are selected on `dev`;
 every published figure comes from `test`."""
 
+TRAINING_SPLITS = ("train", "probe")
+"""Alphabet and classes come from both, so that stages and probes agree on every id."""
+
 _FIELDS = ("id", "audio", "start", "duration", "transcription", "speaker", "split")
 
 

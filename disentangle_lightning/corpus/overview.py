@@ -12,8 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from disentangle_lightning.corpus.checks import describe
-from disentangle_lightning.corpus.manifest import Corpus, Skipped
-from disentangle_lightning.corpus.prepare import TRAINING_SPLITS
+from disentangle_lightning.corpus.manifest import TRAINING_SPLITS, Corpus, Skipped
 from disentangle_lightning.corpus.tokenizer import ENGLISH_ALPHABET, CTCTokenizer
 
 _MOST_CLASSES = 12
@@ -27,6 +26,8 @@ def print_overview(corpus: Corpus, tokenizer: CTCTokenizer, console: Console) ->
     """Print everything that is worth knowing before training; texts are never read as rich's markup."""
     facts = describe(corpus, tokenizer)
     console.print(_splits(facts["splits"]))
+    if facts["shared"] and any(split in facts["splits"] for split in TRAINING_SPLITS):
+        console.print(Text(_shared(facts["shared"])), "")
     if facts["labels"]:
         console.print(_labels(facts["labels"]))
     console.print(Text(_letters(facts, tokenizer)), "")
@@ -36,7 +37,7 @@ def print_overview(corpus: Corpus, tokenizer: CTCTokenizer, console: Console) ->
         console.print(
             Text(
                 f"No utterance has the split {' or '.join(missing)}, which training needs: with options such as "
-                "--splits.disjoint speaker, what is missing is made.",
+                "--splits.stratify emotion, what is missing is made.",
                 style="yellow",
             )
         )
@@ -82,6 +83,11 @@ def _splits(splits: Mapping[str, Any]) -> Table:
         hours = f"{figures['hours']:.2f}"
         table.add_row(Text(split), str(figures["utterances"]), hours, str(figures["speakers"] or "unknown"))
     return table
+
+
+def _shared(shared: Mapping[str, Mapping[str, int]]) -> str:
+    parts = (f"{counts['trained']} of the {counts['test']} {name}" for name, counts in shared.items())
+    return f"Of test, {' and '.join(parts)} are in {' or '.join(TRAINING_SPLITS)} as well."
 
 
 def _labels(labels: Mapping[str, Mapping[str, int]]) -> Table:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import cast
 
 from disentangle_lightning.corpus.checks import drop_unspeakable
-from disentangle_lightning.corpus.manifest import Corpus, Utterance
+from disentangle_lightning.corpus.manifest import TRAINING_SPLITS, Corpus, Skipped, Utterance
 from disentangle_lightning.corpus.splits import Disjoint, assign_splits
 from disentangle_lightning.corpus.tokenizer import ENGLISH_ALPHABET, CTCTokenizer
 from disentangle_lightning.errors import UserError
 from disentangle_lightning.settings import SplitSettings
 
-TRAINING_SPLITS = ("train", "probe")
-"""Alphabet and classes come from both, so that stages and probes agree on every id."""
+AUTO = "auto"
+_STRICTEST_FIRST: tuple[Disjoint, ...] = ("speaker+sentence", "speaker", "sentence")
+_NEAR = 2.0
+"""A split may be so many times larger or smaller than its fraction, where whole speakers or sentences are dealt."""
+
+Check = Callable[[Sequence[Utterance]], None]
+"""Raises UserError where utterances with these splits cannot be learnt from."""
 
 
 def choose_alphabet(utterances: Sequence[Utterance]) -> str:
@@ -30,13 +36,48 @@ def choose_alphabet(utterances: Sequence[Utterance]) -> str:
     return ENGLISH_ALPHABET
 
 
-def prepare(found: Corpus, splits: SplitSettings | None, alphabet: str | None = None) -> tuple[Corpus, CTCTokenizer]:
+def divide(
+    utterances: Sequence[Utterance], splits: SplitSettings, check: Check = lambda divided: None
+) -> tuple[list[Utterance], list[Skipped]]:
+    """Assign the splits, with `disjoint: auto` the most honest ones that the corpus allows.
+
+    These are the first of speakers and sentences apart, speakers apart, sentences apart, that leaves no utterance out,
+    keeps every split that is made within a factor of two of its fraction, and passes `check`; or else splits that share
+    both. So nobody who is tested was heard in training, unless who speaks is to be learnt.
+
+    Raises:
+        UserError: the splits cannot be assigned (see `assign_splits`).
+    """
+
+    def by(disjoint: Disjoint | None) -> tuple[list[Utterance], list[Skipped]]:
+        return assign_splits(utterances, splits.fractions, disjoint, splits.stratify, splits.seed)
+
+    if splits.disjoint != AUTO:
+        return by(cast(Disjoint | None, splits.disjoint))
+    plain, _ = by(None)
+    wanted = Counter(u.split for u in plain)
+    for disjoint in _STRICTEST_FIRST:
+        try:
+            divided, left_out = by(disjoint)
+            check(divided)
+        except UserError:
+            continue
+        sizes = Counter(u.split for u in divided)
+        if not left_out and all(size / _NEAR <= sizes[split] <= size * _NEAR for split, size in wanted.items()):
+            return divided, []
+    return plain, []
+
+
+def prepare(
+    found: Corpus, splits: SplitSettings | None, alphabet: str | None = None, check: Check = lambda divided: None
+) -> tuple[Corpus, CTCTokenizer]:
     """Leave out what has no letter of the alphabet, and assign the splits.
 
     Args:
         found: what a reader found.
         splits: None leaves every utterance in the split it came with, or in none.
         alphabet: None chooses it, from the training splits where there are any and from everything else.
+        check: see `divide`.
 
     Returns:
         The corpus, with the utterances that were left out among the skipped; and the tokenizer of the alphabet.
@@ -50,8 +91,7 @@ def prepare(found: Corpus, splits: SplitSettings | None, alphabet: str | None = 
     if not utterances:
         raise UserError(f"the corpus has no usable utterance: {len(skipped)} were skipped")
     if splits is not None:
-        disjoint = cast(Disjoint | None, splits.disjoint)
-        utterances, left_out = assign_splits(utterances, splits.fractions, disjoint, splits.stratify, splits.seed)
+        utterances, left_out = divide(utterances, splits, check)
         skipped += left_out
     if alphabet is None:
         trains = any(u.split in TRAINING_SPLITS for u in utterances)

@@ -11,8 +11,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from disentangle_lightning.corpus.manifest import Corpus, Skipped, Utterance
+from disentangle_lightning.corpus.prepare import divide
 from disentangle_lightning.corpus.readers import make_reader
-from disentangle_lightning.corpus.splits import assign_splits
 from disentangle_lightning.errors import UserError
 from disentangle_lightning.settings import SplitSettings
 
@@ -30,7 +30,8 @@ class Several:
         corpora: `{name: {class_path: LibriSpeech, init_args: {folder: ...}}}`; in a settings file or on the command
             line each may be the path of a file that holds them.
         splits: `{name: ...}`, for each corpus what a pipeline's `splits` would be for it alone; without them, the
-            default.
+            default, `disjoint: auto`. What is to be learnt is not known here: where that is who speaks, ask for
+            `disjoint: sentence` or null.
 
     Raises:
         UserError: there is no corpus, a name is not made of letters, digits, `_` and `-`, what stands under it is no
@@ -63,7 +64,7 @@ class Several:
         for name, reader in self.readers.items():
             found = reader.read()
             try:
-                utterances, left_out = assign_splits(found.utterances, **self.splits[name])
+                utterances, left_out = divide(found.utterances, self.splits[name])
             except UserError as error:
                 raise UserError(f"corpus '{name}': {error}") from None
             joined.utterances.extend(_of_corpus(u, name) for u in utterances)
@@ -71,13 +72,12 @@ class Several:
         return joined
 
 
-def _split_settings(fields: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """The arguments of `assign_splits`."""
+def _split_settings(fields: Mapping[str, Any], name: str) -> SplitSettings:
     try:
         checked = OmegaConf.merge(OmegaConf.structured(SplitSettings), dict(fields))
     except (OmegaConfBaseException, TypeError, ValueError) as error:
         raise UserError(f"field '{_FIELD}.splits.{name}': {str(error).splitlines()[0]}") from None
-    return cast(dict[str, Any], OmegaConf.to_container(checked))
+    return cast(SplitSettings, OmegaConf.to_object(checked))
 
 
 def _of_corpus(utterance: Utterance, name: str) -> Utterance:

@@ -22,7 +22,7 @@ class TESS(ActedEmotion):
     pleasant surprise that files call `ps`), gender (always female), age (26, 64).
 
     Two speakers cannot be kept apart in training, dev and test: with `test_speakers: [YAF]`, dev shares its
-    speaker with training. The words can: `splits.disjoint: sentence`.
+    speaker with training. The words can, and are by default (`splits.disjoint: auto`).
 
     Args:
         folder: any folder above the sound files.

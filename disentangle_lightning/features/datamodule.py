@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 
-from disentangle_lightning.corpus.manifest import SPLITS, Utterance, audio_hash, read_manifest
-from disentangle_lightning.corpus.prepare import TRAINING_SPLITS, choose_alphabet
+from disentangle_lightning.corpus.manifest import SPLITS, TRAINING_SPLITS, Utterance, audio_hash, read_manifest
+from disentangle_lightning.corpus.prepare import choose_alphabet
 from disentangle_lightning.corpus.tokenizer import CTCTokenizer
 from disentangle_lightning.errors import UserError
 from disentangle_lightning.features.batch import FrameBatch

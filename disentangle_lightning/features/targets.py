@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from disentangle_lightning.corpus.manifest import SPLITS, Utterance
-from disentangle_lightning.corpus.prepare import TRAINING_SPLITS
+from disentangle_lightning.corpus.manifest import SPLITS, TRAINING_SPLITS, Utterance
 from disentangle_lightning.errors import UserError
 
 CTC_TARGET = "ctc"

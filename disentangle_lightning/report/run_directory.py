@@ -92,6 +92,7 @@ class CorpusFacts:
     """corpus.json: what the run was given, and what it had to leave out."""
 
     splits: dict[str, dict[str, float]]
+    shared: dict[str, dict[str, int]]
     labels: dict[str, dict[str, int]]
     skipped: list[tuple[str, str]]
     unknown_characters: dict[str, int]
@@ -314,6 +315,8 @@ def _latent_map(data: Any) -> LatentMap:
 def _corpus_facts(data: Any) -> CorpusFacts:
     return CorpusFacts(
         splits={str(s): {str(k): float(v) for k, v in facts.items()} for s, facts in data["splits"].items()},
+        # Older runs did not count them.
+        shared={str(n): {str(w): int(k) for w, k in counts.items()} for n, counts in data.get("shared", {}).items()},
         labels={str(n): {str(c): int(k) for c, k in counts.items()} for n, counts in data["labels"].items()},
         skipped=[(str(s["id"]), str(s["reason"])) for s in data["skipped"]],
         unknown_characters={str(c): int(n) for c, n in data["unknown_characters"].items()},

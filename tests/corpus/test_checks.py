@@ -34,7 +34,7 @@ def test_a_corpus_is_described_in_numbers(tmp_path: Path) -> None:
             Utterance("a", tmp_path / "a.wav", 0.0, None, "café 1 1", "s1", "test", {"emotion": "sad"}),
             Utterance("b", AUDIO, 0.0, 1.6, "ok", "s1", "test", {"emotion": "happy", "age": "9"}),
             Utterance("c", AUDIO, 0.0, 36.0, None, "s2", "test", {"emotion": "sad"}),
-            Utterance("d", AUDIO, 0.0, 360.0, "no", None, "train"),
+            Utterance("d", AUDIO, 0.0, 360.0, "OK!", None, "train"),
             Utterance("e", AUDIO, 0.0, 720.0, "no"),
         ],
         [Skipped("x", "it is gone")],
@@ -46,6 +46,7 @@ def test_a_corpus_is_described_in_numbers(tmp_path: Path) -> None:
             "test": {"utterances": 3, "hours": 39.6 / 3600, "speakers": 2},
             "unassigned": {"utterances": 1, "hours": 0.2, "speakers": 0},
         },
+        "shared": {"speakers": {"test": 2, "trained": 0}, "sentences": {"test": 2, "trained": 1}},
         "labels": {
             "age": {"9": 1},
             "emotion": {"happy": 1, "sad": 2},
