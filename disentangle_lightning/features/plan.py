@@ -40,8 +40,13 @@ def plan_batches(
     one with the most utterances is split in two until there are enough. If M > U, every batch is one
     utterance, and M - U < W of them are repeated, in turn; else every utterance is in exactly one batch.
 
-    Batch number s W + r of the epoch is step s of rank r. Shuffled by (seed, epoch), batches come in random
-    order, and utterances of loosely similar length share one. Not shuffled, utterances keep their order.
+    Batch number s W + r of the epoch is step s of rank r. Shuffled by (seed, epoch), steps come in random
+    order, and utterances of loosely similar length share a batch. Not shuffled, utterances keep their order.
+
+    Processes wait for each other at every step, so a shuffled step is dealt batches of like size: neighbours when
+    all are sorted by frames f. Hence over an epoch, where M <= U:
+
+        sum over steps of (largest f - smallest f)  <=  largest f - smallest f of all batches
 
     Args:
         lengths: [U] frames of each utterance.
@@ -85,7 +90,15 @@ def _shuffled(
         if len(batches) <= count:
             break
     _split(batches, count)
-    return [batches[i] for i in rng.permutation(len(batches))]
+    return _deal([batches[i] for i in rng.permutation(len(batches))], frames, world_size)
+
+
+def _deal(batches: list[list[int]], frames: npt.NDArray[np.int64], world_size: int) -> list[list[int]]:
+    """Batches of like size into one step; steps in the order of their first batch, one that is not full last."""
+    largest_first = sorted(range(len(batches)), key=lambda i: -int(frames[batches[i]].sum()))
+    steps = [largest_first[i : i + world_size] for i in range(0, len(batches), world_size)]
+    steps.sort(key=lambda step: (len(step) < world_size, min(step)))
+    return [batches[i] for step in steps for i in step]
 
 
 def _fill(

@@ -111,6 +111,23 @@ def test_a_batch_is_a_repeat_just_where_its_number_is_past_the_utterances(argume
             seen |= batch
 
 
+@settings(deadline=None, max_examples=200)
+@given(plans)
+def test_processes_wait_for_each_other_no_longer_in_an_epoch_than_one_batch_takes(arguments):
+    lengths = np.array(arguments["lengths"])
+    plan = plan_batches(**(arguments | {"shuffle": True}))
+    frames = np.array([[lengths[batch].sum() for batch in rank] for rank in plan])
+    if frames.size <= len(lengths):
+        assert np.ptp(frames, axis=0).sum() <= np.ptp(frames)
+
+
+def test_steps_of_several_processes_come_in_another_order_in_every_epoch():
+    lengths = np.random.default_rng(0).integers(50, 750, 500)
+    for epoch in range(3):
+        frames = [sum(lengths[batch]) for batch in plan_batches(lengths, 5000, 0, epoch, 2)[0]]
+        assert abs(np.corrcoef(frames, np.arange(len(frames)))[0, 1]) < 0.5
+
+
 def test_epochs_and_seeds_differ_in_order_and_in_company():
     lengths = np.random.default_rng(0).integers(50, 750, 500)
 
