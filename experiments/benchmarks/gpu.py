@@ -238,7 +238,8 @@ def protocol_seconds(encoding: float, training: Mapping[str, float]) -> float:
 def measure(device: torch.device, size: Size) -> dict[str, float]:
     """Every figure, by its name."""
     copied, multiplied = copied_per_second(device, size), multiplied_per_second(device, size)
-    print(f"{device}: copies {copied / 1e9:,.1f} GB/s, multiplies {multiplied / 1e12:,.2f} TFLOP/s in bfloat16")
+    card = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    print(f"{card}: copies {copied / 1e9:,.1f} GB/s, multiplies {multiplied / 1e12:,.2f} TFLOP/s in bfloat16")
     figures, speeds = {}, {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -274,7 +275,6 @@ def main(arguments: list[str] | None = None) -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     keep_freed_memory()
     torch.manual_seed(0)
-    torch.set_float32_matmul_precision("high")
     for name, figure in measure(device, BASE if device.type == "cuda" else TINY).items():
         if device.type == "cuda":
             record(name, figure, "fewer hours are better" if name.endswith("hours") else "on this card")
