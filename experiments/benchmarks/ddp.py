@@ -1,9 +1,9 @@
 """Two processes on a thread each against one process on one thread: frames per second of training a Stage 1.
 
-Features of 12 layers of 768 dimensions, utterances of 1 to 5 s, stay in memory; batches have at most 4000 frames in each
-process, as one process alone has them. Measured is the training in its stride, optimiser, log and loader included, from the fourth step to the last;
-not the start of the processes, the reading of the features into memory, nor validation. Both sides run in turn, each in
-processes of their own, forked from one that has imported everything.
+Features of 12 layers of 768 dimensions, utterances of 1 to 5 s, stay in memory; batches have at most 4000 frames in
+each process, as one process alone has them. Measured is the training in its stride, optimiser, log and loader included,
+from the fourth step to the last; not the start of the processes, the reading of the features into memory, nor
+validation. Both sides run in turn, each in processes of their own, forked from one that has imported everything.
 """
 
 from __future__ import annotations
