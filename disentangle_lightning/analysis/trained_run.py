@@ -134,6 +134,18 @@ class TrainedRun:
         acoustic = {task: self.stage2(seed, task) for task in self.tasks}
         return collect(self.data(), split, self.stage1(seed), acoustic)
 
+    def epochs(self, kind: str, share: float) -> int:
+        """So many of the epochs that a `stage1`, `stage2` or `probe` of the run has; one at least.
+
+        Raises:
+            UserError: the share is not above zero.
+        """
+        if not share > 0:
+            raise UserError(f"field 'share_of_epochs' is {share}; it must be above 0, and is 1 for as long as the run")
+        stage: StageSettings = getattr(self.settings, kind)
+        epochs: int = stage.set["trainer"]["max_epochs"]
+        return max(1, round(share * epochs))
+
     def fit(
         self,
         folder: Path,
@@ -143,6 +155,8 @@ class TrainedRun:
         fields: Mapping[str, Any] | None = None,
     ) -> tuple[Path, dict[str, float]]:
         """Train a further stage or probe with the settings of the run's own; goes on where it stopped.
+
+        It is no run of its own to W&B, and does not compare the checksums of features that the run has compared.
 
         Args:
             folder: its run directory, inside the folder of the analysis.
@@ -162,7 +176,8 @@ class TrainedRun:
             raise UserError(
                 f"{self.path}/config.yaml has no settings to train {kind} with; add {kind}.config to the run"
             )
-        best = self.training.fit(folder, seed, stage, labels, fields)
+        quiet: dict[str, Any] = {"trainer.logger": False, "data.verify": False}
+        best = self.training.fit(folder, seed, stage, labels, quiet | dict(fields or {}))
         figures: dict[str, float] = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
         return best, figures
 
