@@ -41,7 +41,7 @@ def write_latent_map(data: FrameFeatureDataModule, stage2_checkpoints: dict[str,
         for task, stage in stages.items():
             if task == next(iter(stages)):
                 means.setdefault("textual", []).append(segment_mean(stage.condition(batch), batch.segments))
-            z = stage.latent_encoder(batch.features).mean
+            z = stage.latent_encoder(batch.features, batch.segments).mean
             means.setdefault(f"acoustic_{task}", []).append(segment_mean(z, batch.segments))
     keep = _spread(len(ids))
     content: dict[str, Any] = {name: {"points": _tsne(torch.cat(parts).numpy()[keep])} for name, parts in means.items()}

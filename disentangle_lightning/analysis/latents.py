@@ -80,7 +80,7 @@ def collect(
         lengths.append(batch.segments.lengths)
         frames["hidden"].append(batch.features.float().mean(1))
         for name, encoder in encoders.items():
-            posterior = encoder(batch.features)
+            posterior = encoder(batch.features, batch.segments)
             frames[name].append(posterior.mean)
             kl[name].append(posterior.kl())
         for name in labels:

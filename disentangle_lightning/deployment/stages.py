@@ -79,7 +79,7 @@ class AcousticTask(nn.Module):
 
     def forward(self, features: Tensor, z_textual: Tensor, segments: Segments) -> AcousticOutput:
         """From features [N, L, D] and z_textual [N, d]."""
-        z = self.latent_encoder(features).mean
+        z = self.latent_encoder(features, segments).mean
         textual, textual_attention = self.pool_textual(z_textual, segments)
         acoustic, acoustic_attention = self.pool_acoustic(z, segments)
         logits = self.classifier(torch.cat([textual, acoustic], dim=-1))
@@ -112,7 +112,7 @@ class TrainedStages(nn.Module):
         lengths = torch.full((clips,), frames, device=features.device)
         segments = Segments.from_lengths(lengths, clips * frames, frames)
         packed = features.flatten(0, 1)
-        z_textual = self.latent_encoder(packed).mean
+        z_textual = self.latent_encoder(packed, segments).mean
         letters = greedy_decode(self.ctc_head(z_textual), segments)
         tasks = cast(Iterable[AcousticTask], self.tasks)
         outputs: dict[str, AcousticOutput] = {task.task: task(packed, z_textual, segments) for task in tasks}

@@ -10,6 +10,7 @@ from torch import Tensor
 from disentangle_lightning.features.batch import FrameBatch
 from disentangle_lightning.features.residency import room_to_keep
 from disentangle_lightning.nn.latent import LatentEncoder
+from disentangle_lightning.nn.segments import Segments
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,9 @@ class FrozenLatents:
     def _latents(self, id: str, features: Tensor) -> Tensor:
         if (known := self._known.get(id)) is not None:
             return known
-        mean: Tensor = self._encoder(features).mean
+        frames = len(features)
+        alone = Segments.from_lengths(torch.tensor([frames], device=features.device), frames, frames)
+        mean: Tensor = self._encoder(features, alone).mean
         if self._room is None:
             return mean
         self._room -= mean.nbytes

@@ -160,7 +160,7 @@ class _Utterances:
 
     def __init__(self, trainer: Trainer, stage: VIBStage, batch: FrameBatch, labels: list[str]) -> None:
         with torch.no_grad(), trainer.precision_plugin.forward_context():
-            latents = stage.latent_encoder(batch.features).mean.float()
+            latents = stage.latent_encoder(batch.features, batch.segments).mean.float()
         self._means: Array = segment_mean(latents, batch.segments).double().cpu().numpy()
         self._classes = {name: batch.labels[name].cpu().numpy() for name in labels if name != TRANSCRIPTION}
         self._targets, self._lengths = batch.targets.cpu().numpy(), batch.target_lengths.cpu().numpy()

@@ -40,6 +40,7 @@ class Stage1VIB(VIBStage):
         variance: Variance = "log_variance",
         deterministic: bool = False,
         dropout: float = 0.1,
+        context: int = 0,
         beta: float = 0.02,
         schedule: BetaSchedule = "warmup",
         beta_start: float = 0.1,
@@ -51,8 +52,8 @@ class Stage1VIB(VIBStage):
     ) -> None:
         hparams = init_arguments(locals())
         super().__init__(
-            inputs, latent_dim, mixer, layer, variance, deterministic, dropout, beta, schedule, beta_start, units,
-            learning_rate, mixer_rate, weight_decay, warmup_fraction,
+            inputs, latent_dim, mixer, layer, variance, deterministic, dropout, context, beta, schedule, beta_start,
+            units, learning_rate, mixer_rate, weight_decay, warmup_fraction,
         )  # fmt: skip
         self.save_hyperparameters(hparams)
         self.tokenizer = CTCTokenizer(self.inputs["alphabet"])
@@ -89,7 +90,7 @@ class Stage1VIB(VIBStage):
     def test_step(self, batch: FrameBatch, batch_idx: int) -> None:
         if self.is_repeat(batch_idx):
             return
-        posterior = self.latent_encoder(batch.features)
+        posterior = self.latent_encoder(batch.features, batch.segments)
         self.update_rate(posterior, batch)
         logits = self.logits(batch, posterior.mean)
         self._transcripts.append(transcript_pairs(batch, logits, self.tokenizer))
@@ -109,7 +110,7 @@ class Stage1VIB(VIBStage):
         self._transcripts, self._infeasible = [], 0
 
     def predict_step(self, batch: FrameBatch, batch_idx: int) -> dict[str, Any]:
-        z = self.latent_encoder(batch.features).mean
+        z = self.latent_encoder(batch.features, batch.segments).mean
         return {
             "ids": batch.ids,
             "lengths": batch.segments.lengths,

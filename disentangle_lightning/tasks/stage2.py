@@ -53,6 +53,7 @@ class Stage2ConditionalVIB(VIBStage):
         variance: Variance = "log_variance",
         deterministic: bool = False,
         dropout: float = 0.1,
+        context: int = 0,
         beta: float = 1e-4,
         schedule: BetaSchedule = "warmup",
         beta_start: float = 0.1,
@@ -66,8 +67,8 @@ class Stage2ConditionalVIB(VIBStage):
     ) -> None:
         hparams = init_arguments(locals())
         super().__init__(
-            inputs, latent_dim, mixer, layer, variance, deterministic, dropout, beta, schedule, beta_start, units,
-            learning_rate, mixer_rate, weight_decay, warmup_fraction,
+            inputs, latent_dim, mixer, layer, variance, deterministic, dropout, context, beta, schedule, beta_start,
+            units, learning_rate, mixer_rate, weight_decay, warmup_fraction,
         )  # fmt: skip
         self.task = task
         self.classes = label_classes(self.inputs["label_names"], task)
@@ -134,7 +135,7 @@ class Stage2ConditionalVIB(VIBStage):
     def test_step(self, batch: FrameBatch, batch_idx: int) -> None:
         if self.is_repeat(batch_idx):
             return
-        posterior = self.latent_encoder(batch.features)
+        posterior = self.latent_encoder(batch.features, batch.segments)
         self.update_rate(posterior, batch)
         predictions = self.logits(batch, posterior.mean).argmax(-1)
         pairs = zip(batch.labels[self.task].tolist(), predictions.tolist(), strict=True)
@@ -151,7 +152,7 @@ class Stage2ConditionalVIB(VIBStage):
         self._answers = []
 
     def predict_step(self, batch: FrameBatch, batch_idx: int) -> dict[str, Any]:
-        z = self.latent_encoder(batch.features).mean
+        z = self.latent_encoder(batch.features, batch.segments).mean
         logits, textual_attention, acoustic_attention = self.classify(batch, z)
         condition = self.condition(batch)
         return {

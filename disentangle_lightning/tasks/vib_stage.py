@@ -54,7 +54,7 @@ class VIBStage(TaskModule):
         latent_dim: d.
         mixer, layer: see `LayerMixer`.
         variance, deterministic: see `VIBBottleneck`.
-        dropout: see `LatentEncoder`.
+        dropout, context: see `LatentEncoder`.
         beta, schedule, beta_start: see `beta_at`.
         units: see above.
         learning_rate, mixer_rate, weight_decay, warmup_fraction: see `TaskModule`.
@@ -71,6 +71,7 @@ class VIBStage(TaskModule):
         variance: Variance,
         deterministic: bool,
         dropout: float,
+        context: int,
         beta: float,
         schedule: BetaSchedule,
         beta_start: float,
@@ -95,6 +96,7 @@ class VIBStage(TaskModule):
             variance=variance,
             deterministic=deterministic,
             dropout=dropout,
+            context=context,
         )
         # Sums, so that dev figures are of the corpus whatever the batches, on any number of processes.
         self.dev_totals = MetricCollection({name: SumMetric() for name in TOTALS})
@@ -132,7 +134,7 @@ class VIBStage(TaskModule):
 
     def training_step(self, batch: FrameBatch, batch_idx: int) -> Tensor:
         beta = beta_at(self.progress, self.beta, self.schedule, self.beta_start)
-        posterior = self.latent_encoder(batch.features)
+        posterior = self.latent_encoder(batch.features, batch.segments)
         logits = self.logits(batch, self.latent_encoder.latent(posterior))
         terms = self.terms(batch, logits, posterior)
         # The denominators are those of the batches of all processes, or their gradients would be averaged as if each
@@ -155,7 +157,7 @@ class VIBStage(TaskModule):
     def validation_step(self, batch: FrameBatch, batch_idx: int) -> None:
         if self.is_repeat(batch_idx):
             return
-        posterior = self.latent_encoder(batch.features)
+        posterior = self.latent_encoder(batch.features, batch.segments)
         logits = self.logits(batch, posterior.mean)
         for name, value in self.terms(batch, logits, posterior).items():
             self._total(name).update(value)

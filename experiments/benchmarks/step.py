@@ -156,7 +156,7 @@ def plain_loop(module: Stage1VIB, batches: Sequence[FrameBatch], steps: int) -> 
     for number in range(steps):
         begun = time.perf_counter()
         batch = batches[number % len(batches)]
-        posterior = module.latent_encoder(batch.features)
+        posterior = module.latent_encoder(batch.features, batch.segments)
         terms = module.terms(batch, module.logits(batch, module.latent_encoder.latent(posterior)), posterior)
         optimizer.zero_grad()
         (terms["task"] / terms["task_weight"] + 0.02 * terms["kl"] / terms["frames"]).backward()
