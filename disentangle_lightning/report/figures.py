@@ -151,7 +151,7 @@ def _curves(run: RunDirectory, stage: str, prefix: str) -> Drawing | None:
         f"{step_name(stage)}: the loss is the task's own plus beta times the KL, the information that the "
         f"bottleneck lets through.{seeds}"
     )
-    return render_drawing(prefix, (2.4 * len(panels), 2.9), draw, caption)
+    return render_drawing(prefix, (2.9 * len(panels), 2.9), draw, caption)
 
 
 def _latent_map(latent_map: LatentMap, label: str, prefix: str) -> Drawing:
@@ -263,6 +263,7 @@ def render_drawing(prefix: str, inches: tuple[float, float], draw: Callable[[Fig
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from", category=UserWarning)
         figure = Figure(figsize=inches, layout="constrained")
         draw(figure)
+        figure.draw_without_rendering()  # axes of another height may have other, wider ticks, for which this makes room
         buffer = io.StringIO()
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(buffer, format="svg", dpi=200, metadata=nothing, transparent=True)

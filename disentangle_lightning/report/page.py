@@ -175,7 +175,8 @@ def _commands(run: RunDirectory) -> list[tuple[str, str]]:
     made = run.provenance.get("command")
     commands = [("This run was made with", " ".join(made) if isinstance(made, list) else str(made))] if made else []
     if run.config is not None:
-        commands.append(("Do it again", run.rerun_command))
+        commands.append(("Go on with it", run.rerun_command))
+        commands.append(("Make it again, elsewhere", f"{run.rerun_command} --run_dir {run.path}_again"))
     commands.append(("Write this page again", f"python -m disentangle_lightning report {run.path}"))
     return commands
 

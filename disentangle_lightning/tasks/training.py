@@ -151,6 +151,8 @@ class TrainingCLI(LightningCLI):
         check_complete(_flatten(settings.as_dict()))
         self.run_dir = Path(settings.run_dir)
         if self.subcommand == "fit":
+            if settings.trainer.max_epochs == 0:
+                raise UserError("field 'trainer.max_epochs' is 0; there would be nothing to test, so give 1 or more")
             _check_run_dir(self.run_dir, self.parser_of_fit().dump(settings, skip_unset=False))
             last = self.run_dir / "checkpoints" / "last.ckpt"
             if settings.ckpt_path is None and last.is_file():
@@ -184,7 +186,10 @@ class TrainingCLI(LightningCLI):
             loggers.append(MetricsFile(self.run_dir / "metrics.csv"))
         configured = _as_list(self._get(self.config_init, "trainer")["logger"])
         loggers += [logger for logger in configured if isinstance(logger, Logger)]
-        trainer: Trainer = super().instantiate_trainer(logger=loggers or False, **kwargs)
+        try:
+            trainer: Trainer = super().instantiate_trainer(logger=loggers or False, **kwargs)
+        except ValueError as error:  # how Lightning refuses an accelerator or a strategy that it does not know
+            raise UserError(" ".join(str(error).split())) from None
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = AtomicCheckpointIO()
         if trainer.progress_bar_callback is not None:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import write_corpus
 from lightning.pytorch import Trainer
+from noise_corpus import write_corpus
 
 from disentangle_lightning.corpus.audio import load_utterance, utterance_samples
 from disentangle_lightning.corpus.manifest import Utterance, read_manifest, write_manifest
