@@ -29,6 +29,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 SET_BY_LIBRARIES = {
     "CRC32C_SW_MODE",  # tensorboard's file writer, imported by lightning
+    "CUDA_DEVICE_ORDER",  # lightning, wherever a GPU is trained on
     "CUDA_MODULE_LOADING",  # torch, at the first look for a GPU
     "KMP_DUPLICATE_LIB_OK",  # OpenMP, when scikit-learn loads beside torch
     "KMP_INIT_AT_FORK",

@@ -123,7 +123,7 @@ class Steps(Callback):
             self._counter.__enter__()
         elif trainer.current_epoch == 2:
             self._caught = warnings.catch_warnings(record=True)
-            self._messages = self._caught.__enter__() or []
+            self._messages = self._caught.__enter__()
             warnings.simplefilter("always")
             debug_waits(self.device, "warn")
 

@@ -28,11 +28,13 @@ def store(request, tmp_path):
     return make_store(tmp_path / "store", features, request.param, shard_bytes=1000)
 
 
-@pytest.fixture(params=["disk", "memory"])
+@pytest.fixture(params=["disk", "memory", "device"])
 def source(request, store, monkeypatch):
     monkeypatch.setattr(sources, "_CHUNK_BYTES", 400)
     if request.param == "disk":
         return StoredFrames(store, WANTED)
+    if request.param == "device":  # as on a GPU
+        monkeypatch.setattr(ResidentFrames, "_copy", ResidentFrames._select)
     return ResidentFrames(store, WANTED, [5, 0, 2, 3, 1])
 
 
