@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _ctypes
 import ctypes
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ def synthesize(text: str, voice: str, prosody: Prosody) -> NDArray[np.int16]:
     """
     # espeak-ng speaks an unknown variant in the language's default voice, without a word about it.
     _, _, variant = voice.partition("+")
-    if variant and not (Path(espeakng_loader.get_data_path()) / "voices" / "!v" / variant).is_file():
+    if variant and not _variant_file(variant).is_file():
         raise ValueError(f"espeak-ng has no voice variant '{variant}'")
     # espeak-ng keeps oscillator phases, flutter and noise in static variables that no call resets, so that a
     # sentence would sound a little different after every other one. Unloading the library resets them
@@ -87,3 +88,17 @@ def synthesize(text: str, voice: str, prosody: Prosody) -> NDArray[np.int16]:
         library.espeak_Terminate()
         _ctypes.dlclose(library._handle)
     return np.concatenate(chunks) if chunks else np.zeros(0, np.int16)
+
+
+def voice_settings(variant: str) -> dict[str, list[int]]:
+    """The numbers that the file of a voice variant sets, by their names: {"breath": [0, 4, 6], "voicing": [75]}."""
+    settings: dict[str, list[int]] = {}
+    for line in _variant_file(variant).read_text(encoding="utf-8").splitlines():
+        name, *values = line.partition("//")[0].split() or [""]
+        if values and all(re.fullmatch(r"-?\d+", value) for value in values):
+            settings[name] = [int(value) for value in values]
+    return settings
+
+
+def _variant_file(variant: str) -> Path:
+    return Path(espeakng_loader.get_data_path()) / "voices" / "!v" / variant

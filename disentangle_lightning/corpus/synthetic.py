@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -59,7 +60,8 @@ class SyntheticSpeech:
     square), so that every pair of factors stays fully crossed while the corpus shrinks.
 
     Audio is 16 kHz FLAC under `folder`, made once and bit-identical on every run; a clip that is already
-    there is kept. Labels: speaker, gender, style, sentence.
+    there is kept. Labels: speaker, gender, style, sentence, and the quality of the voice: breath (breathy or clear)
+    and voicing (weak or full).
 
     Args:
         folder: where the audio goes.
@@ -139,6 +141,20 @@ class SyntheticSpeech:
         temporary.replace(file)
 
 
+@functools.cache
+def voice_quality(voice: str) -> dict[str, str]:
+    """How a voice sounds, by what espeak-ng's own file of it sets.
+
+    `breath` is breathy where noise goes with the voice; `voicing` is weak where the voiced part of the spectrum is
+    below its normal level of 100.
+    """
+    settings = espeak.voice_settings(voice)
+    return {
+        "breath": "breathy" if any(settings.get("breath", [0])) else "clear",
+        "voicing": "weak" if settings.get("voicing", [100])[0] < 100 else "full",
+    }
+
+
 def speak(text: str, voice: str, prosody: Prosody) -> torch.Tensor:
     """One sentence in one voice: [samples] float32 at 16 kHz."""
     samples = espeak.synthesize(text, f"en-us+{voice}", prosody)
@@ -161,5 +177,10 @@ def _to_utterance(clip: _Clip) -> Utterance:
         audio=Path(clip.path).absolute(),
         transcription=clip.text,
         speaker=clip.speaker,
-        labels={"gender": SPEAKERS[clip.speaker], "style": clip.style, "sentence": clip.id.split("_")[0]},
+        labels={
+            "gender": SPEAKERS[clip.speaker],
+            "style": clip.style,
+            "sentence": clip.id.split("_")[0],
+            **voice_quality(clip.speaker),
+        },
     )

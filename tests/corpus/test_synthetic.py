@@ -17,7 +17,7 @@ from disentangle_lightning.corpus import synthetic
 from disentangle_lightning.corpus.audio import load_utterance
 from disentangle_lightning.corpus.espeak import Prosody, synthesize
 from disentangle_lightning.corpus.manifest import Utterance
-from disentangle_lightning.corpus.synthetic import SPEAKERS, STYLES, SyntheticSpeech, speak
+from disentangle_lightning.corpus.synthetic import SPEAKERS, STYLES, SyntheticSpeech, speak, voice_quality
 from disentangle_lightning.errors import UserError
 
 
@@ -194,3 +194,11 @@ def test_speech_does_not_depend_on_what_was_said_before() -> None:
 def test_the_recipe_names_what_made_the_audio(corpus: tuple[Path, list[Utterance]]) -> None:
     recipe = json.loads((corpus[0] / "recipe.json").read_text())
     assert recipe["styles"]["sad"]["rate"] == STYLES["sad"].rate
+
+
+def test_voice_quality_is_what_the_voices_files_set():
+    assert voice_quality("Alicia") == {"breath": "breathy", "voicing": "weak"}
+    assert voice_quality("Storm") == {"breath": "clear", "voicing": "full"}  # its breath is set, to zeros
+    assert {quality for voice in SPEAKERS for quality in voice_quality(voice).values()} == {
+        "breathy", "clear", "weak", "full",
+    }  # fmt: skip
