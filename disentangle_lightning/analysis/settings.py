@@ -17,6 +17,19 @@ class InformationSettings:
 
 
 @dataclass
+class AcousticsSettings:
+    """How well pitch, intensity, jitter, shimmer and duration can be read from either latent.
+
+    Attributes:
+        factors: labels of the manifest to read as well, where it has them: the voice quality of synthetic speech.
+        share_of_epochs: how long a probe is trained, as a share of the epochs of the run's own.
+    """
+
+    factors: list[str] = field(default_factory=lambda: ["breath", "voicing"])
+    share_of_epochs: float = 0.5
+
+
+@dataclass
 class LayersSettings:
     """What words and voice contribute to each task, layer by layer of the encoder.
 
@@ -36,6 +49,7 @@ class LayersSettings:
 
 ANALYSES: dict[str, type] = {
     "information": InformationSettings,
+    "acoustics": AcousticsSettings,
     "layers": LayersSettings,
 }
 """The analyses in the order in which `analyze all` makes them. NAME is the module or package analysis/NAME, whose

@@ -116,13 +116,18 @@ class TrainedRun:
         Args:
             labels: on each batch; None takes those of the run.
             train_split: `probe` or `train`.
-            arguments: further ones of `FrameFeatureDataModule`.
+            arguments: further ones of `FrameFeatureDataModule`, or others.
         """
-        defaults = {"layers": read_layers(self.settings.probe), "alphabet": self.training.alphabet, "verify": False}
-        wanted = list(self.labels if labels is None else labels)
-        return FrameFeatureDataModule(
-            str(self.manifest), str(self.store), wanted, train_split=train_split, **defaults | arguments
-        )
+        defaults = {
+            "manifest": str(self.manifest),
+            "store": str(self.store),
+            "labels": list(self.labels if labels is None else labels),
+            "train_split": train_split,
+            "layers": read_layers(self.settings.probe),
+            "alphabet": self.training.alphabet,
+            "verify": False,
+        }
+        return FrameFeatureDataModule(**defaults | arguments)
 
     @functools.cache  # noqa: B019
     def latents(self, seed: int, split: str) -> SplitLatents:
@@ -180,6 +185,17 @@ class TrainedRun:
         best = self.training.fit(folder, seed, stage, labels, quiet | dict(fields or {}))
         figures: dict[str, float] = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
         return best, figures
+
+    def probed(self, seed: int) -> dict[str, dict[str, Any]]:
+        """What a probe of each representation is told of it: {name: {field of `Probe`: value}}."""
+        sources: dict[str, dict[str, Any]] = {
+            "hidden": {"representation": "hidden"},
+            "textual": {"representation": "textual", "source": str(self.checkpoint(seed, "stage1"))},
+        }
+        for task in self.tasks:
+            source = str(self.checkpoint(seed, f"stage2_{task}"))
+            sources[f"acoustic_{task}"] = {"representation": "acoustic", "source": source}
+        return sources
 
     def _is_given(self, seed: int) -> bool:
         return self.settings.stage1.checkpoint is not None and self.checkpoint(seed, "stage1").is_file()

@@ -68,7 +68,7 @@ def leakage_heat_map(run: RunDirectory) -> Drawing | None:
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
-        _heat_map(axes, rows, run.targets, [representation_name(r) for r in run.representations], 1.0, "leakage")
+        heat_map(axes, rows, run.targets, [representation_name(r) for r in run.representations], 1.0, "leakage")
 
     size = (min(2.4 + 1.5 * len(run.representations), _WIDEST), 0.7 + 0.42 * len(run.targets))
     caption = (
@@ -94,7 +94,7 @@ def layer_weights(run: RunDirectory) -> Drawing | None:
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
         largest = max(max(row) for row in rows)
-        _heat_map(axes, rows, list(collected), [str(layer) for layer in layers], largest, "weight")
+        heat_map(axes, rows, list(collected), [str(layer) for layer in layers], largest, "weight")
         axes.set_xlabel("layer of the encoder (1 = first)")
 
     caption = (
@@ -206,7 +206,7 @@ def _class_legend(figure: Figure, shown: list[str], has_others: bool) -> None:
     figure.legend(handles=handles, loc="outside right center", fontsize=8.5, handletextpad=0.2)
 
 
-def _heat_map(
+def heat_map(
     axes: Axes,
     rows: Sequence[Sequence[float | None]],
     row_names: list[str],
@@ -214,6 +214,15 @@ def _heat_map(
     largest: float,
     unit: str,
 ) -> None:
+    """Numbered cells, the darker the larger; a figure that is missing is grey.
+
+    Args:
+        axes: where to draw.
+        rows: the figures, row by row.
+        row_names, columns: what stands beside and below them.
+        largest: the figure that is darkest.
+        unit: of the figures, beside the colour bar.
+    """
     from matplotlib.colors import LinearSegmentedColormap
 
     ink = LinearSegmentedColormap.from_list("ink", ["#ffffff", "#8fb8de", "#0b3d6b"])
