@@ -6,7 +6,8 @@ from typing import Literal
 
 from disentangle_lightning.errors import UserError
 
-BetaSchedule = Literal["fixed", "incremental", "warmup"]
+BetaSchedule = Literal["fixed", "incremental", "warmup", "rate"]
+"""All but "rate", which is a `RateControl`, are functions of progress: `beta_at`."""
 
 
 def beta_at(progress: float, beta: float, schedule: BetaSchedule, start: float = 0.1, ramp: float = 0.9) -> float:
@@ -22,7 +23,7 @@ def beta_at(progress: float, beta: float, schedule: BetaSchedule, start: float =
         ramp: the share of training that the line takes; 0 is "fixed".
 
     Raises:
-        UserError: the schedule is unknown.
+        UserError: the schedule is no function of progress.
 
     >>> beta_at(0.45, beta=1.0, schedule="incremental")
     0.55
@@ -35,5 +36,7 @@ def beta_at(progress: float, beta: float, schedule: BetaSchedule, start: float =
         case "warmup":
             origin = 0.0
         case _:
-            raise UserError(f"beta schedule '{schedule}' is unknown; expected fixed, incremental or warmup")
+            raise UserError(
+                f"beta schedule '{schedule}' is no function of progress; expected fixed, incremental or warmup"
+            )
     return beta if progress >= ramp else origin + (beta - origin) * progress / ramp

@@ -122,9 +122,13 @@ def latent_maps(run: RunDirectory) -> list[Drawing]:
 def _curves(run: RunDirectory, stage: str, prefix: str) -> Drawing | None:
     logs = [seed.steps[stage].curves for seed in run.seeds if stage in seed.steps]
     names = {name for log in logs for name in log}
+    information = ("KL (nats per frame)", ["train/kl_nats_per_frame", "dev/kl_nats_per_frame"])
+    if aimed := "train/aim_bits_per_second" in names:
+        rates = ["train/rate_bits_per_second", "dev/rate_bits_per_second", "train/aim_bits_per_second"]
+        information = ("rate (bits per second)", rates)
     panels = [
         ("loss (nats)", ["train/loss", "train/task", "dev/objective", "dev/task"]),
-        ("KL (nats per frame)", ["train/kl_nats_per_frame", "dev/kl_nats_per_frame"]),
+        information,
         ("beta", ["train/beta"]),
         ("own task on dev", ["dev/wer", "dev/cer", "dev/accuracy"]),
     ]
@@ -147,9 +151,10 @@ def _curves(run: RunDirectory, stage: str, prefix: str) -> Drawing | None:
             axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.26), ncols=1, fontsize=8.5)
 
     seeds = "" if len(logs) == 1 else " One line a seed."
+    aim = " Beta was moved in training so that the rate follows its aim." if aimed else ""
     caption = (
         f"{step_name(stage)}: the loss is the task's own plus beta times the KL, the information that the "
-        f"bottleneck lets through.{seeds}"
+        f"bottleneck lets through.{aim}{seeds}"
     )
     return render_drawing(prefix, (2.9 * len(panels), 2.9), draw, caption)
 

@@ -139,7 +139,8 @@ def _stage1(run: RunDirectory) -> Iterator[Finding]:
             f"bottleneck (below {RATE_NEAR_ZERO:g} is nothing) and gets "
             f"{percent(_mean(dead, 'stage1.wer'))} of the words wrong, so z_textual is empty and its low "
             "leakage means nothing.",
-            "Lower beta of Stage 1 (0.01 is a safe start), or raise it from zero with the warm-up schedule.",
+            "Lower beta of Stage 1 (0.01 is a safe start), or choose a rate in its place (schedule `rate`): under it "
+            "no stage stays collapsed.",
         )
     elif failed:
         control = run.value("probe.hidden.ctc.wer")
@@ -176,7 +177,7 @@ def _stage2(run: RunDirectory) -> Iterator[Finding]:
             f"{percent(accuracy)} of the time; always giving the commonest answer is right {percent(chance)} "
             "of the time" + ("." if guesses else "; what it has above that comes from its condition, z_textual."),
             f"Lower beta of Stage 2 for {task} (0.01 is a safe start), keep it fixed instead of raising it "
-            "to 1, or warm it up from zero.",
+            "to 1, or choose a rate in its place (schedule `rate`): under it no stage stays collapsed.",
         )
 
 

@@ -84,6 +84,11 @@ class TaskModule(LightningModule):
         done = self.trainer.current_epoch + self._batch_index / batches
         return min(1.0, done / (self.trainer.max_epochs or 1))
 
+    @property
+    def steps(self) -> int:
+        """Of the whole training: batches times epochs."""
+        return int(self.trainer.num_training_batches) * (self.trainer.max_epochs or 1)
+
     _batch_index = 0
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 Interval = tuple[float, float]
+Figure = TypeVar("Figure", float, Tensor)
 
 RESAMPLES = 1000
 ACTIVE_NATS = 0.01
 """A latent dimension is active where its KL exceeds this many nats per frame, as in arXiv 1611.02731."""
 
 
-def bits_per_second(nats_per_frame: float, frame_rate: float) -> float:
+def bits_per_second(nats_per_frame: Figure, frame_rate: float) -> Figure:
     """The rate of a code: KL in nats per frame, times frames per second, in bits."""
     return nats_per_frame * frame_rate / math.log(2)
+
+
+def nats_per_frame(bits_per_second: float, frame_rate: float) -> float:
+    """The KL of a code of this rate, in nats per frame."""
+    return bits_per_second * math.log(2) / frame_rate
 
 
 def bootstrap_ratio(numerators: NDArray[np.float64], denominators: NDArray[np.float64]) -> Interval:

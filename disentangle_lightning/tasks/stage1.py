@@ -44,6 +44,7 @@ class Stage1VIB(VIBStage):
         beta: float = 0.02,
         schedule: BetaSchedule = "warmup",
         beta_start: float = 0.1,
+        rate: float | None = None,
         units: Units = "nats",
         learning_rate: float = 1e-3,
         mixer_rate: float = 10.0,
@@ -53,7 +54,7 @@ class Stage1VIB(VIBStage):
         hparams = init_arguments(locals())
         super().__init__(
             inputs, latent_dim, mixer, layer, variance, deterministic, dropout, context, beta, schedule, beta_start,
-            units, learning_rate, mixer_rate, weight_decay, warmup_fraction,
+            rate, units, learning_rate, mixer_rate, weight_decay, warmup_fraction,
         )  # fmt: skip
         self.save_hyperparameters(hparams)
         self.tokenizer = CTCTokenizer(self.inputs["alphabet"])

@@ -57,6 +57,7 @@ class Stage2ConditionalVIB(VIBStage):
         beta: float = 1e-4,
         schedule: BetaSchedule = "warmup",
         beta_start: float = 0.1,
+        rate: float | None = None,
         units: Units = "nats",
         query_init: QueryInit = "zeros",
         scaled_attention: bool = True,
@@ -68,7 +69,7 @@ class Stage2ConditionalVIB(VIBStage):
         hparams = init_arguments(locals())
         super().__init__(
             inputs, latent_dim, mixer, layer, variance, deterministic, dropout, context, beta, schedule, beta_start,
-            units, learning_rate, mixer_rate, weight_decay, warmup_fraction,
+            rate, units, learning_rate, mixer_rate, weight_decay, warmup_fraction,
         )  # fmt: skip
         self.task = task
         self.classes = label_classes(self.inputs["label_names"], task)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from typing import Any, Literal, cast
 
@@ -10,16 +11,20 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection, SumMetric
 
+from disentangle_lightning.errors import UserError
 from disentangle_lightning.features.batch import FrameBatch
 from disentangle_lightning.nn.beta import BetaSchedule, beta_at
 from disentangle_lightning.nn.bottleneck import Posterior, Variance
 from disentangle_lightning.nn.latent import LatentEncoder
 from disentangle_lightning.nn.layer_mixer import Mixing
+from disentangle_lightning.nn.rate_control import RateControl
 from disentangle_lightning.tasks.base import LEAST_WEIGHT, Inputs, TaskModule, mean_over_ranks
-from disentangle_lightning.tasks.metrics import bits_per_second, rate_figures
+from disentangle_lightning.tasks.metrics import bits_per_second, nats_per_frame, rate_figures
 
 Units = Literal["nats", "paper"]
 Totals = Literal["task", "task_weight", "kl", "frames"]
+ABOVE = 1.05
+"""Times the chosen rate: from here on, a rate counts as too high; on dev it is a few per cent off that in training."""
 TOTALS: tuple[Totals, ...] = ("task", "task_weight", "kl", "frames")
 
 
@@ -55,7 +60,8 @@ class VIBStage(TaskModule):
         mixer, layer: see `LayerMixer`.
         variance, deterministic: see `VIBBottleneck`.
         dropout, context: see `LatentEncoder`.
-        beta, schedule, beta_start: see `beta_at`.
+        beta, schedule, beta_start: see `beta_at`; with the schedule "rate", beta is where a `RateControl` starts.
+        rate: for that schedule, the rate to end at, in bits per second.
         units: see above.
         learning_rate, mixer_rate, weight_decay, warmup_fraction: see `TaskModule`.
     """
@@ -75,6 +81,7 @@ class VIBStage(TaskModule):
         beta: float,
         schedule: BetaSchedule,
         beta_start: float,
+        rate: float | None,
         units: Units,
         learning_rate: float,
         mixer_rate: float,
@@ -98,9 +105,25 @@ class VIBStage(TaskModule):
             dropout=dropout,
             context=context,
         )
+        self.rate_control = self._rate_control(rate, deterministic)
         # Sums, so that dev figures are of the corpus whatever the batches, on any number of processes.
         self.dev_totals = MetricCollection({name: SumMetric() for name in TOTALS})
         self.kl_per_dimension = VectorSum(latent_dim)
+
+    def _rate_control(self, rate: float | None, deterministic: bool) -> RateControl | None:
+        if (self.schedule == "rate") != (rate is not None):
+            raise UserError(
+                f"schedule '{self.schedule}' with rate {rate}: 'rate' needs a rate, in bits per second, and the other "
+                "schedules take none"
+            )
+        if rate is None:
+            return None
+        if not 0 < rate < math.inf or not 0 < self.beta < math.inf or deterministic:
+            raise UserError(
+                f"rate {rate} with beta {self.beta} and deterministic {str(deterministic).lower()}: a rate to end at "
+                "must be above 0, so must the beta to start from, and it takes a bottleneck with noise"
+            )
+        return RateControl(nats_per_frame(rate, self.frame_rate), self.beta)
 
     @abstractmethod
     def logits(self, batch: FrameBatch, z: Tensor) -> Tensor:
@@ -133,7 +156,11 @@ class VIBStage(TaskModule):
         return {"task": task, "task_weight": weight, "kl": posterior.kl().sum(), "frames": frames}
 
     def training_step(self, batch: FrameBatch, batch_idx: int) -> Tensor:
-        beta = beta_at(self.progress, self.beta, self.schedule, self.beta_start)
+        control = self.rate_control
+        if control is None:
+            beta: float | Tensor = beta_at(self.progress, self.beta, self.schedule, self.beta_start)
+        else:
+            beta = control.beta
         posterior = self.latent_encoder(batch.features, batch.segments)
         logits = self.logits(batch, self.latent_encoder.latent(posterior))
         terms = self.terms(batch, logits, posterior)
@@ -142,15 +169,17 @@ class VIBStage(TaskModule):
         means = dict(zip(TOTALS, mean_over_ranks(torch.stack([terms[name] for name in TOTALS])), strict=True))
         task_weight, frames = means["task_weight"].clamp(min=LEAST_WEIGHT), means["frames"]
         task, kl = means["task"] / task_weight, means["kl"] / frames
-        self.log_step(
-            {
-                "train/loss": task + beta * kl,
-                "train/task": task,
-                "train/kl_nats_per_frame": kl,
-                "train/beta": beta,
-            },
-            batch,
-        )
+        figures = {
+            "train/loss": task + beta * kl,
+            "train/task": task,
+            "train/kl_nats_per_frame": kl,
+            "train/rate_bits_per_second": bits_per_second(kl, self.frame_rate),
+            "train/beta": beta,
+        }
+        if control is not None:
+            figures["train/aim_bits_per_second"] = bits_per_second(control.aim(self.progress), self.frame_rate)
+            control.update(kl, self.progress, self.steps)
+        self.log_step(figures, batch)
         loss: Tensor = terms["task"] / task_weight + beta * (terms["kl"] / frames)
         return loss
 
@@ -170,14 +199,23 @@ class VIBStage(TaskModule):
         rate = bits_per_second(float(kl), self.frame_rate)
         self.log_dict(
             {
-                # At the final beta, whatever the schedule: so a checkpoint from before the code was made cheap,
-                # which transcribes best and hides least, is not the one that is kept.
-                "dev/objective": task + self.beta * kl,
+                "dev/objective": task + self._price(kl),
                 "dev/task": task,
                 "dev/kl_nats_per_frame": kl,
                 "dev/rate_bits_per_second": rate,
             }
         )
+
+    def _price(self, kl: Tensor) -> Tensor:
+        """What a dev epoch's KL costs it when the best is chosen.
+
+        At the final beta, whatever the schedule: so a checkpoint from before the code was made cheap, which transcribes
+        best and hides least, is not the one that is kept. Where a rate was chosen, a rate that is clearly above it
+        costs its full KL, more than the task can gain from it.
+        """
+        if self.rate_control is None:
+            return self.beta * kl
+        return (kl - ABOVE * self.rate_control.target).clamp(min=0)
 
     def update_rate(self, posterior: Posterior, batch: FrameBatch) -> None:
         """Add a test batch to the figures of `rate_results`."""

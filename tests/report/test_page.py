@@ -1,3 +1,4 @@
+import csv
 import json
 import re
 import subprocess
@@ -7,7 +8,8 @@ from html.parser import HTMLParser
 import pytest
 
 from disentangle_lightning.errors import UserError
-from disentangle_lightning.report import page, write_report
+from disentangle_lightning.report import page, read_run, write_report
+from disentangle_lightning.report.figures import curves
 from disentangle_lightning.report.run_directory import Transcript
 from disentangle_lightning.report.transcripts import mark, spread
 
@@ -133,6 +135,21 @@ def test_curves_are_named_and_rate_does_not_dwarf_accuracy(live):
     for name in ("train/loss", "train/task", "dev/objective", "train/beta", "dev/wer", "dev/accuracy"):
         assert name in live.words
     assert "dev/rate_bits_per_second" not in live.words
+
+
+def test_the_curves_of_a_stage_that_was_given_a_rate_show_its_aim(write):
+    path = write(name="aimed")
+    file = path / "seed0" / "stage1" / "metrics.csv"
+    rows = list(csv.DictReader(file.read_text().splitlines()))
+    with file.open("w", newline="") as out:
+        writer = csv.DictWriter(out, [*rows[0], "train/rate_bits_per_second", "train/aim_bits_per_second"])
+        writer.writeheader()
+        rates = {"train/rate_bits_per_second": 300.0, "train/aim_bits_per_second": 250.0}
+        writer.writerows(row | (rates if row["train/beta"] else {}) for row in rows)
+    drawn = {drawing.svg.count("train/aim_bits_per_second"): drawing for drawing in curves(read_run(path))}
+    assert sorted(drawn) == [0, 1], "Stage 1 alone"
+    assert "follows its aim" in drawn[1].caption
+    assert "rate (bits per second)" in drawn[1].svg
 
 
 def test_html_in_transcripts_labels_and_reasons_is_text(write, live):

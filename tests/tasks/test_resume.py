@@ -21,6 +21,10 @@ STAGE1 = {
     "class_path": "disentangle_lightning.tasks.stage1.Stage1VIB",
     "init_args": {"latent_dim": 4, "beta": 0.01, "learning_rate": 0.02},
 }
+STAGE1_RATE = {
+    "class_path": STAGE1["class_path"],
+    "init_args": STAGE1["init_args"] | {"schedule": "rate", "rate": 100.0},  # type: ignore[operator]
+}
 INSTANTS = {
     "stage1": [
         "step 0 1",  # before there is any checkpoint
@@ -37,6 +41,7 @@ INSTANTS = {
         "test 2",
         "results",
     ],
+    "stage1_rate": ["step 0 5", "validation 1 1", "half last.ckpt 1"],
     "stage2": ["step 0 4", "validation 0 1", "step 2 8", "test 0"],
     "probe": ["step 0 4", "validation 1 1", "half last.ckpt 1", "results"],
 }
@@ -49,6 +54,7 @@ def config(planted: Planted, stage1_checkpoint: str, tmp_path: Path) -> Callable
     def write(kind: str, checkpoint: dict[str, Any] | None = None, **data: Any) -> list[str]:
         model = {
             "stage1": STAGE1,
+            "stage1_rate": STAGE1_RATE,
             "stage2": {
                 "class_path": "disentangle_lightning.tasks.stage2.Stage2ConditionalVIB",
                 "init_args": {"task": "emotion", "stage1": stage1_checkpoint, "latent_dim": 4},
@@ -80,7 +86,7 @@ def config(planted: Planted, stage1_checkpoint: str, tmp_path: Path) -> Callable
     return write
 
 
-@pytest.mark.parametrize("kind", ["stage1", "stage2", "probe"])
+@pytest.mark.parametrize("kind", INSTANTS)
 def test_a_run_killed_again_and_again_ends_as_one_that_never_was(
     config: Callable[..., list[str]], tmp_path: Path, kind: str
 ) -> None:
