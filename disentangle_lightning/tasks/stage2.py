@@ -16,6 +16,7 @@ from disentangle_lightning.nn.beta import BetaSchedule
 from disentangle_lightning.nn.bottleneck import Variance
 from disentangle_lightning.nn.layer_mixer import Mixing
 from disentangle_lightning.nn.pooling import AttentionPooling, QueryInit
+from disentangle_lightning.nn.segments import Segments
 from disentangle_lightning.tasks.base import check_same_features, freeze, gather, init_arguments, load_task
 from disentangle_lightning.tasks.frozen_latents import FrozenLatents
 from disentangle_lightning.tasks.metrics import classification_figures
@@ -112,9 +113,13 @@ class Stage2ConditionalVIB(VIBStage):
 
     def classify(self, batch: FrameBatch, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits [B, classes], and the attention over frames of either stream, [N] each (textual, acoustic)."""
-        textual, textual_attention = self.pool_textual(self.condition(batch), batch.segments)
-        acoustic, acoustic_attention = self.pool_acoustic(z, batch.segments)
-        logits: Tensor = self.classifier(torch.cat([textual, acoustic], dim=-1))
+        return self.read(self.condition(batch), z, batch.segments)
+
+    def read(self, textual: Tensor, acoustic: Tensor, segments: Segments) -> tuple[Tensor, Tensor, Tensor]:
+        """What `classify` says of these latents, z_textual and z_acoustic, [N, d] each."""
+        pooled_textual, textual_attention = self.pool_textual(textual, segments)
+        pooled_acoustic, acoustic_attention = self.pool_acoustic(acoustic, segments)
+        logits: Tensor = self.classifier(torch.cat([pooled_textual, pooled_acoustic], dim=-1))
         return logits, textual_attention, acoustic_attention
 
     def logits(self, batch: FrameBatch, z: Tensor) -> Tensor:
