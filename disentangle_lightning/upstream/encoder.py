@@ -139,12 +139,20 @@ class FrozenSpeechEncoder(nn.Module):
                 f"a clip of {samples} samples gives no frame, this encoder needs {self.minimum_samples}: "
                 "leave it out of the manifest or lengthen its duration"
             )
-        inputs = self.family.inputs(waveforms.to(self.device))
+        return self.hidden_states(self.family.inputs(waveforms.to(self.device)), frames)
+
+    def hidden_states(self, inputs: Tensor, frames: int) -> Tensor:
+        """What `forward` returns, from the model's own input; a gradient may flow back to that.
+
+        Args:
+            inputs: what `family.inputs` makes of clips of one length.
+            frames: how many such a clip gives.
+        """
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
             output = self.encoder(inputs, output_hidden_states=True)
         # transformers puts the embedding output first; in some families its last is before the final norm.
         layers = [*output.hidden_states[1:-1], output.last_hidden_state]
-        features = torch.empty(len(waveforms), len(layers), frames, self.dim, device=self.device)
+        features = torch.empty(len(inputs), len(layers), frames, self.dim, device=self.device)
         for place, layer in enumerate(layers):
             features[:, place] = self.family.on_frame_grid(layer, frames)
         return features.transpose(1, 2)

@@ -25,6 +25,7 @@ class Family(ABC):
 
     Attributes:
         samples_per_frame: the hop between frames, in samples.
+        steps_per_frame: the same in steps of the model's input.
         minimum_samples: the shortest clip that gives a frame.
         maximum_samples: the longest clip that fits the input window; None where there is no window.
     """
@@ -37,7 +38,11 @@ class Family(ABC):
     overrides: ClassVar[Mapping[str, Any]] = {}
     """Config fields that leave out parts of the model behind the frame features (decoder, length adapter)."""
 
+    time_axis: ClassVar[int] = -1
+    """The axis of the model's input along which time runs."""
+
     samples_per_frame: int
+    steps_per_frame: int
     minimum_samples: int
     maximum_samples: int | None = None
 
@@ -86,7 +91,7 @@ class Waveform(Family):
     def __init__(self, config: Any, extractor: Any) -> None:
         self.normalize: bool = extractor.do_normalize
         self.kernels, self.strides = self.convolutions(config)
-        self.samples_per_frame = math.prod(self.strides)
+        self.samples_per_frame = self.steps_per_frame = math.prod(self.strides)
         self.minimum_samples = self.shortest_clip(1)
 
     def convolutions(self, config: Any) -> tuple[list[int], list[int]]:
@@ -204,7 +209,8 @@ class Whisper(Family):
 
     def __init__(self, config: Any, extractor: Any) -> None:
         self.extractor = extractor
-        self.samples_per_frame = 2 * extractor.hop_length  # the second convolution halves the log-mel frames
+        self.steps_per_frame = 2  # the second convolution halves the log-mel frames
+        self.samples_per_frame = self.steps_per_frame * extractor.hop_length
         self.minimum_samples = 1
         self.maximum_samples = config.max_source_positions * self.samples_per_frame
 
@@ -252,6 +258,8 @@ class Wav2Vec2Bert(Family):
     }
     mel_window: ClassVar[int] = 400
     mel_hop: ClassVar[int] = 160
+    time_axis = 1
+    steps_per_frame = 1
 
     def __init__(self, config: Any, extractor: Any) -> None:
         self.extractor = extractor

@@ -40,6 +40,25 @@ def published(folder: Path, waveform: Tensor) -> tuple[list[Tensor], Tensor]:
     return [state[0] for state in output.hidden_states[1:]], output.last_hidden_state[0]
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_gradient_flows_back_to_the_input_and_each_frame_has_its_steps(variant: str, make_checkpoint: Make) -> None:
+    encoder = FrozenSpeechEncoder.from_pretrained(str(make_checkpoint(variant)))
+    waveforms = speech_like(2, SAMPLES)
+    frames = encoder.frames(SAMPLES)
+    inputs = encoder.family.inputs(waveforms).requires_grad_()
+    features = encoder.hidden_states(inputs, frames)
+    torch.testing.assert_close(features, encoder(waveforms))
+    # Not the plain sum: that of a normalised vector is constant.
+    features.square().sum().backward()
+    assert inputs.grad is not None
+    assert inputs.grad.abs().sum() > 0
+    steps = inputs.shape[encoder.family.time_axis]
+    assert frames * encoder.family.steps_per_frame <= steps
+    duration = encoder.maximum_samples or SAMPLES
+    hop = duration / steps * encoder.family.steps_per_frame  # but for what is left over at the end
+    assert hop == pytest.approx(encoder.family.samples_per_frame, rel=2 / frames)
+
+
 def test_every_supported_family_has_a_tiny_checkpoint_here() -> None:
     assert {name.removesuffix("-stable") for name in VARIANTS} == set(FAMILIES)
 
