@@ -30,6 +30,28 @@ class AcousticsSettings:
 
 
 @dataclass
+class AttributionSettings:
+    """Which frames a prediction rests on, by attention and Integrated Gradients, and how far either can be believed.
+
+    Attributes:
+        utterances: at most so many of the test split are explained, evenly spread over it.
+        shown: so many of those are drawn, can be listened to, and are traced back to the waveform.
+        steps: points on the path of Integrated Gradients to the latents.
+        waveform_steps: the same to the waveform, each of them once through the speech encoder and back.
+        random_orders: how many orders the deletion and insertion curves of random order are the mean of.
+        word_scores: a JSON file {utterance id: [a score for each word]} that attributions are compared with, such as
+            how much each word tells of an emotion; null for none.
+    """
+
+    utterances: int = 200
+    shown: int = 3
+    steps: int = 50
+    waveform_steps: int = 50
+    random_orders: int = 10
+    word_scores: str | None = None
+
+
+@dataclass
 class LayersSettings:
     """What words and voice contribute to each task, layer by layer of the encoder.
 
@@ -50,6 +72,7 @@ class LayersSettings:
 ANALYSES: dict[str, type] = {
     "information": InformationSettings,
     "acoustics": AcousticsSettings,
+    "attribution": AttributionSettings,
     "layers": LayersSettings,
 }
 """The analyses in the order in which `analyze all` makes them. NAME is the module or package analysis/NAME, whose
