@@ -32,7 +32,7 @@ from disentangle_lightning.tasks import training
 from disentangle_lightning.tasks.training import train
 
 ROOT = EXPERIMENTS.parent
-TESTED_BY_THEMSELVES = ("sweeps", "slurm", "analysis")
+TESTED_BY_THEMSELVES = ("sweeps", "slurm", "analysis", "frontier")
 """Folders of experiments/ whose files and commands have tests of their own."""
 OVERLAYS = [EXPERIMENTS / "paper" / f"{name}.yaml" for name in ("default", "large", "layer")]
 """What is given over another pipeline file."""
