@@ -10,8 +10,8 @@ from torch import Tensor, nn
 OPENING = 4.0
 """How many times the chosen rate is aimed at in the beginning.
 
-A stage has to learn its task before its code is made cheap. With the chosen rate aimed at from the first step, 250 bits
-per second cost 16 % of the words of spoken digits; coming down from four times as many, 5 %.
+A stage has to learn its task before its code is made cheap: 250 bits per second, aimed at from the first step, cost
+16 % of the words of spoken digits; coming down from four times as many, 5 % (experiments/frontier).
 """
 
 OPEN_FOR = 0.5
