@@ -11,9 +11,13 @@ class InformationSettings:
 
     Attributes:
         permutations: how often utterances are paired at random for the null distributions.
+        frames: of each utterance, evenly spaced, for what is measured frame by frame.
+        utterances: at most so many of a split for what the two latents share; more are drawn from at random.
     """
 
     permutations: int = 200
+    frames: int = 8
+    utterances: int = 2000
 
 
 @dataclass
