@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from disentangle_lightning.analysis.information import tables
-from disentangle_lightning.analysis.information.factors import Factor, label_factors, letter_factors
+from disentangle_lightning.analysis.information.factors import Factor, all_factors
 from disentangle_lightning.analysis.information.measures import (
     LEAST,
     factor_figures,
@@ -36,7 +36,7 @@ def analyze(run: TrainedRun, settings: InformationSettings, folder: Path) -> Ana
     """See `EXPLANATION`."""
     probe, test = (run.latents(run.seeds[0], split) for split in ("probe", "test"))
     acoustic = [f"acoustic_{task}" for task in run.tasks]
-    factors = [*letter_factors(probe.transcriptions, test.transcriptions), *label_factors(probe, test)]
+    factors = all_factors(probe, test)
     measures = [(seed, measure) for seed in run.seeds for measure in _measures(run, settings, seed, factors)]
     of_seeds: dict[int, dict[str, float]] = {seed: {} for seed in run.seeds}
     for seed, measure in track(measures, "information"):
@@ -47,7 +47,7 @@ def analyze(run: TrainedRun, settings: InformationSettings, folder: Path) -> Ana
     shown = [
         tables.rate_table(figures, list(probe.kl)),
         tables.shared_table(figures, acoustic),
-        tables.compression_table(figures, representations, run.labels),
+        tables.compression_table(figures, representations, factors),
         tables.selectivity_table(figures, representations, run.labels),
         tables.factor_table(figures, acoustic),
     ]
@@ -56,7 +56,7 @@ def analyze(run: TrainedRun, settings: InformationSettings, folder: Path) -> Ana
         result.explanation,
         result.figures,
         [table for table in shown if table.rows],
-        tables.factor_drawings(figures, acoustic, [factor.name for factor in factors]),
+        tables.factor_drawings(figures, acoustic, factors),
         _notes(run, factors),
     )
 
@@ -69,9 +69,9 @@ def _measures(run: TrainedRun, settings: InformationSettings, seed: int, factors
         return measures
     measures += [partial(shared, probe, test, name, settings, seed) for name in acoustic]
     measures += [
-        partial(readability, probe, test, representation, label, seed)
+        partial(readability, probe, test, representation, factor, seed)
         for representation in ("hidden", "textual", *acoustic)
-        for label in run.labels
+        for factor in factors
     ]
     if _has_both_kinds(factors):
         measures += [partial(factor_figures, probe, test, name, factors) for name in acoustic]
@@ -109,10 +109,12 @@ def _notes(run: TrainedRun, factors: list[Factor]) -> list[str]:
             "utterances have more of than others."
         )
     elif run.tasks:
-        letters = [factor.name.removeprefix("letter ") for factor in factors if factor.kind == "text"]
+        letters = [factor.name.removeprefix("letter ") for factor in factors if factor.name.startswith("letter ")]
         notes.append(
-            f"What is said of text is said of the share of {listing(letters)} among each utterance's letters. No label "
-            "counts as text: one that follows from the words, such as an intent, lowers disentanglement without fault."
+            f"A letter stands for whether an utterance has more of it than most ({listing(letters)}). It is read from "
+            "the mean over the utterance, and so may be found where no transcription is, in any order of frames. No "
+            "label counts as text: one that follows from the words, such as an intent, lowers disentanglement without "
+            "fault."
         )
     bare = [label for label in run.labels if utterance_types(probe, test, label) is None]
     if bare:
@@ -120,7 +122,7 @@ def _notes(run: TrainedRun, factors: list[Factor]) -> list[str]:
             f"Selectivity of {listing(bare)} was left out: no other label and no recurring text makes finer types of "
             "utterances, so that a control label would be the label under another name."
         )
-    if run.labels:
+    if factors:
         notes.append(
             "Compression and importance are by linear discriminant analysis of means over utterances: another reader "
             "may find more."

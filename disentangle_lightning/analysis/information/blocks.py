@@ -60,8 +60,8 @@ def dci(textual: tuple[Floats, Floats], acoustic: tuple[Floats, Floats], factors
         "informativeness": together.mean(0),
     }
     for factor, shares in zip(factors, importance, strict=True):
-        name = factor.name.replace(" ", "_")
-        drawn |= {f"importance.{name}.textual": shares[0], f"importance.{name}.acoustic": shares[1]}
+        name = f"importance.{factor.key}"
+        drawn |= {f"{name}.textual": shares[0], f"{name}.acoustic": shares[1]}
     figures: dict[str, float] = {}
     for name, values in drawn.items():
         if np.isfinite(values[0]):

@@ -30,6 +30,17 @@ class Factor:
     tested: Classes
     count: int
 
+    @property
+    def key(self) -> str:
+        """Its name in the names of figures."""
+        return self.name.replace(" ", "_")
+
+
+def all_factors(probe: SplitLatents, test: SplitLatents) -> list[Factor]:
+    """The text where texts recur, its letters, and the labels."""
+    texts = probe.transcriptions, test.transcriptions
+    return [*text_factors(*texts), *letter_factors(*texts), *label_factors(probe, test)]
+
 
 def label_factors(probe: SplitLatents, test: SplitLatents) -> list[Factor]:
     """The labels of the data of which either split has two classes or more."""
@@ -38,6 +49,21 @@ def label_factors(probe: SplitLatents, test: SplitLatents) -> list[Factor]:
         for name, classes in probe.label_names.items()
     ]
     return [factor for factor in factors if min(_classes(factor.fitted), _classes(factor.tested)) > 1]
+
+
+def texts_recur(probe: Sequence[str | None], test: Sequence[str | None]) -> bool:
+    """Whether all is transcribed, and half of the test utterances say what one of the probes' split says."""
+    known = set(probe)
+    return None not in known and float(np.mean([text in known for text in test])) >= 0.5
+
+
+def text_factors(probe: Sequence[str | None], test: Sequence[str | None]) -> list[Factor]:
+    """The text as a whole, where texts recur, as in a corpus of commands or digits; nothing elsewhere."""
+    places = {text: place for place, text in enumerate(dict.fromkeys(probe))}
+    if not texts_recur(probe, test) or len(places) < 2:
+        return []
+    fitted, tested = (np.array([places.get(text, -1) for text in side], dtype=np.int64) for side in (probe, test))
+    return [Factor("text", "text", fitted, tested, len(places))]
 
 
 def letter_factors(probe: Sequence[str | None], test: Sequence[str | None]) -> list[Factor]:

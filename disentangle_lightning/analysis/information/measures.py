@@ -7,7 +7,7 @@ import numpy as np
 from disentangle_lightning.analysis.information.blocks import dci
 from disentangle_lightning.analysis.information.bounds import club, infonce
 from disentangle_lightning.analysis.information.coding import compression
-from disentangle_lightning.analysis.information.factors import Factor
+from disentangle_lightning.analysis.information.factors import Factor, texts_recur
 from disentangle_lightning.analysis.information.kernels import alignment
 from disentangle_lightning.analysis.information.modularity import modularity
 from disentangle_lightning.analysis.information.pairs import frame_pairs, utterance_pairs
@@ -49,18 +49,19 @@ def shared(
 
 
 def readability(
-    probe: SplitLatents, test: SplitLatents, representation: str, label: str, seed: int
+    probe: SplitLatents, test: SplitLatents, representation: str, factor: Factor, seed: int
 ) -> dict[str, float]:
-    """`information.REP.LABEL.compression` and `.selectivity.PROBE` of a label in a representation."""
-    sides = [(split.means(representation), split.labels[label]) for split in (probe, test)]
-    known = [classes >= 0 for _, classes in sides]
-    fitted, measured = ((means[has], classes[has]) for (means, classes), has in zip(sides, known, strict=True))
-    count = len(probe.label_names[label])
-    if count < 2 or min(len(fitted[1]), len(measured[1])) < LEAST:
+    """`information.REP.FACTOR.compression` of a factor in a representation, and of a label `.selectivity.PROBE`."""
+    known = [places >= 0 for places in (factor.fitted, factor.tested)]
+    if min(map(np.sum, known)) < LEAST:
         return {}
-    name = f"information.{representation}.{label}"
-    figures = compression(fitted, measured, count, seed).figures(name)
-    types = utterance_types(probe, test, label)
+    fitted, measured = (
+        (split.means(representation)[has], places[has])
+        for split, places, has in zip((probe, test), (factor.fitted, factor.tested), known, strict=True)
+    )
+    name = f"information.{representation}.{factor.key}"
+    figures = compression(fitted, measured, factor.count, seed).figures(name)
+    types = utterance_types(probe, test, factor.name) if factor.kind == "label" else None
     if types is not None:
         kept = [kind for kind, has in zip(types, np.concatenate(known), strict=True) if has]
         means, classes = (np.concatenate(parts) for parts in zip(fitted, measured, strict=True))
@@ -70,10 +71,11 @@ def readability(
 
 
 def utterance_types(probe: SplitLatents, test: SplitLatents, label: str) -> list[tuple[object, ...]] | None:
-    """The type of every utterance of both splits: all its labels, and its text where half of those of the test split
-    stand in the other, too. None where that is no finer than the label: a control label would be the label renamed."""
-    texts = set(probe.transcriptions)
-    recur = np.mean([text in texts for text in test.transcriptions]) >= 0.5 and None not in texts
+    """The type of every utterance of both splits: all its labels, and its text where texts recur.
+
+    None where that is no finer than the label: a control label would be the label under another name.
+    """
+    recur = texts_recur(probe.transcriptions, test.transcriptions)
     types: list[tuple[object, ...]] = [
         (*(int(values[i]) for values in split.labels.values()), split.transcriptions[i] if recur else None)
         for split in (probe, test)

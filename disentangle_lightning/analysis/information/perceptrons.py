@@ -51,7 +51,7 @@ def train(
         batch: rows of a step.
     """
     parameters = [p for network in networks for p in network.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay)
+    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay, fused=True)
     generator = torch.Generator().manual_seed(seed)
     best = [p.detach().clone() for p in parameters]
     with torch.no_grad():

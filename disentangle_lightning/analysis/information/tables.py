@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from disentangle_lightning.analysis.information.factors import Factor
 from disentangle_lightning.analysis.information.measures import LEVELS
 from disentangle_lightning.report.figures import Drawing, render_drawing
 from disentangle_lightning.report.run_directory import Measurement
@@ -39,45 +40,49 @@ def rate_table(figures: Figures, latents: Sequence[str]) -> Table:
 
 
 def shared_table(figures: Figures, acoustic: Sequence[str]) -> Table:
-    """Rows: z_acoustic and level. Columns: measures."""
+    """Rows: measures on either level. Columns: z_textual beside each z_acoustic."""
     table = Table(
         "What z_textual and z_acoustic share",
         "InfoNCE and CLUB are bounds, in bits, from below and from above, of the mutual information of one utterance's "
         "(one frame's) two latents, from networks fitted on other utterances. HSIC and CKA compare the similarities "
         "between utterances that either latent sees, from 0 to 1, without training. p is how often utterances paired "
         "at random look as dependent as the true pairs; random is the 95% quantile of such pairs. Bold: p below 0.05.",
-        ["z_textual and", "InfoNCE (bits)", "CLUB (bits)", "HSIC", "CKA"],
+        ["z_textual and", *(representation_name(name) for name in acoustic)],
     )
-    for name in acoustic:
-        for level, words in LEVELS.items():
+    measures = {"infonce": ("InfoNCE (bits)", 2), "club": ("CLUB (bits)", 1), "hsic": ("HSIC", 3), "cka": ("CKA", 3)}
+    for level, level_words in LEVELS.items():
+        for measure, (words, digits) in measures.items():
             row = []
-            for measure, digits in (("infonce", 2), ("club", 1), ("hsic", 3), ("cka", 3)):
+            for name in acoustic:
                 base = f"information.shared.{name}.{level}.{measure}"
-                value, null, p = figures[base], figures[f"{base}.null"].value, figures[f"{base}.p"].value
-                detail = f"{interval(value, digits=digits)}\nrandom {number(null, digits)}, p {number(p, 3)}"
-                row.append(Cell(number_with_spread(value, digits), detail, emphasis=p < 0.05))
-            table.rows.append((f"{representation_name(name)}, {words}", row))
+                value = figures.get(base)
+                if value is not None:
+                    null, p = (figures[f"{base}.{kind}"].value for kind in ("null", "p"))
+                    detail = f"{interval(value, digits=digits)}\nrandom {number(null, digits)}, p {number(p, 3)}"
+                    row.append(Cell(number_with_spread(value, digits), detail, emphasis=p < 0.05))
+            if row:
+                table.rows.append((f"{words}, {level_words}", row))
     return table
 
 
-def compression_table(figures: Figures, representations: Sequence[str], labels: Sequence[str]) -> Table:
-    """Rows: labels. Columns: representations."""
+def compression_table(figures: Figures, representations: Sequence[str], factors: Sequence[Factor]) -> Table:
+    """Rows: factors. Columns: representations."""
     table = Table(
         "How many bits a representation saves",
         "Compression is the length of a label's uniform code over its length for someone who has the representation "
         "and pays for learning to read it: 1 is no help, 2 halves the bits. Shuffled is that of the label in random "
-        "order.",
+        "order. Text and letters should be cheap with z_textual and cost all their bits with z_acoustic.",
         ["label", *(representation_name(name) for name in representations)],
     )
-    for label in labels:
+    for factor in factors:
         row = []
         for name in representations:
-            value = figures.get(f"information.{name}.{label}.compression")
-            control = figures.get(f"information.{name}.{label}.compression.control")
+            value = figures.get(f"information.{name}.{factor.key}.compression")
+            control = figures.get(f"information.{name}.{factor.key}.compression.control")
             detail = f"{interval(value)}\nshuffled {number(control.value)}" if control else ""
             row.append(Cell(number_with_spread(value), detail))
         if any(cell.detail for cell in row):
-            table.rows.append((label, row))
+            table.rows.append((factor.name, row))
     return table
 
 
@@ -130,16 +135,14 @@ def factor_table(figures: Figures, acoustic: Sequence[str]) -> Table:
     return table
 
 
-def factor_drawings(figures: Figures, acoustic: Sequence[str], factors: Sequence[str]) -> list[Drawing]:
+def factor_drawings(figures: Figures, acoustic: Sequence[str], factors: Sequence[Factor]) -> list[Drawing]:
     """For each z_acoustic: how much either block knows of each factor."""
     return [drawing for name in acoustic if (drawing := _factor_drawing(figures, name, factors))]
 
 
-def _factor_drawing(figures: Figures, acoustic: str, factors: Sequence[str]) -> Drawing | None:
+def _factor_drawing(figures: Figures, acoustic: str, factors: Sequence[Factor]) -> Drawing | None:
     base = f"information.factors.{acoustic}.importance"
-    bars = {
-        block: [figures.get(f"{base}.{factor.replace(' ', '_')}.{block}") for factor in factors] for block in _COLOURS
-    }
+    bars = {block: [figures.get(f"{base}.{factor.key}.{block}") for factor in factors] for block in _COLOURS}
     if not all(all(of_block) for of_block in bars.values()):
         return None
 
@@ -155,14 +158,14 @@ def _factor_drawing(figures: Figures, acoustic: str, factors: Sequence[str]) -> 
             name = representation_name("textual" if block == "textual" else acoustic)
             axes.bar(places, values, 0.38, color=colour, label=name)
             axes.errorbar(places, values, reach, fmt="none", ecolor="#222222", elinewidth=0.8)
-        axes.set_xticks(range(len(factors)), list(factors))
+        axes.set_xticks(range(len(factors)), [factor.name for factor in factors])
         axes.set_ylabel("importance")
         axes.set_ylim(bottom=0.0)
         axes.legend(loc="upper right", fontsize=8.5)
 
     caption = (
         "Importance of either latent for each factor: its share of what both together tell of it, on a scale from 0, "
-        "no better than chance, to 1, always right, with 95% intervals. Letters should be z_textual's, and labels "
-        "z_acoustic's."
+        "no better than chance, to 1, always right, with 95% intervals. Text and letters should be z_textual's, and "
+        "labels z_acoustic's."
     )
     return render_drawing(f"information-{acoustic}", (min(11.5, 2.0 + 0.8 * len(factors)), 2.9), draw, caption)

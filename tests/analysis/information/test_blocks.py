@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from disentangle_lightning.analysis.information.blocks import dci
-from disentangle_lightning.analysis.information.factors import Factor, letter_factors
+from disentangle_lightning.analysis.information.factors import Factor, letter_factors, text_factors
 from disentangle_lightning.analysis.information.modularity import modularity
 from disentangle_lightning.analysis.information.readers import Floats
 
@@ -114,3 +114,11 @@ def test_letters_that_split_utterances_are_factors() -> None:
     assert found["letter A"].fitted.tolist() == [1, 1, 0, 0, 0, -1]
     assert found["letter A"].tested.tolist() == [1, 0, -1]
     assert letter_factors([None, None], [None]) == []
+
+
+def test_a_text_is_a_factor_where_texts_come_back() -> None:
+    (factor,) = text_factors(["ONE", "TWO", "ONE"], ["TWO", "SIX"])
+    assert (factor.kind, factor.count) == ("text", 2)
+    assert (factor.fitted.tolist(), factor.tested.tolist()) == ([0, 1, 0], [1, -1])
+    assert text_factors(["ONE", "TWO"], ["SIX", "TEN", "ONE"]) == []
+    assert text_factors(["ONE", None], ["ONE", "ONE"]) == []

@@ -34,6 +34,7 @@ def test_a_finished_run_has_every_figure(tmp_path_factory: pytest.TempPathFactor
     for representation in ("hidden", "textual", "acoustic_emotion"):
         for label in ("emotion", "speaker"):
             wanted.append(f"information.{representation}.{label}.compression")
+            wanted.append(f"information.factors.acoustic_emotion.importance.{label}.textual")
             wanted += [f"information.{representation}.{label}.selectivity.{probe}" for probe in ("linear", "mlp")]
     assert set(wanted) <= set(result.measurements)
     assert {f"{name}.ci_low" for name in wanted if not name.endswith((".p", ".null", "dimensions"))} <= set(
