@@ -73,11 +73,31 @@ class LayersSettings:
     beside: list[str] = field(default_factory=list)
 
 
+@dataclass
+class TransferSettings:
+    """What the trained stages make of noise, of rooms, and of other corpora, languages and tasks.
+
+    Attributes:
+        utterances: how many of the run's test split, and of its probe split, are spoilt and encoded anew.
+        noise: white, and babble of other utterances.
+        snr: signal-to-noise ratios of the noise, in dB.
+        rt60: reverberation times of the rooms, in seconds.
+        others: finished runs with the same encoder, on whose speech and labels the stages are tested, too.
+    """
+
+    utterances: int = 100
+    noise: list[str] = field(default_factory=lambda: ["white", "babble"])
+    snr: list[float] = field(default_factory=lambda: [20.0, 10.0, 0.0])
+    rt60: list[float] = field(default_factory=lambda: [0.3, 0.9])
+    others: list[str] = field(default_factory=list)
+
+
 ANALYSES: dict[str, type] = {
     "information": InformationSettings,
     "acoustics": AcousticsSettings,
     "attribution": AttributionSettings,
     "layers": LayersSettings,
+    "transfer": TransferSettings,
 }
 """The analyses in the order in which `analyze all` makes them. NAME is the module or package analysis/NAME, whose
 function `analyze(run, settings, folder)` returns an `AnalysisResult`."""

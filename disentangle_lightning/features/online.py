@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
@@ -33,6 +33,8 @@ class OnlineFeatures:
         manifest: its file.
         encoder: the frozen encoder.
         layers: the numbers of the layers wanted; None means all.
+        alter: what is done to each clip before it is encoded, given its id and waveform [samples]; the result must be
+            as long. None leaves clips as they are.
 
     Attributes:
         header: the header of the store that `encode` would make.
@@ -52,6 +54,7 @@ class OnlineFeatures:
         manifest: Path,
         encoder: FrozenSpeechEncoder,
         layers: Sequence[int] | None,
+        alter: Callable[[str, Tensor], Tensor] | None = None,
     ) -> None:
         self.layers = checked_layers(layers, encoder.num_layers)
         self.dim = encoder.dim
@@ -72,6 +75,7 @@ class OnlineFeatures:
         self.lengths = np.array([encoder.frames(samples) for _, samples in fitting], dtype=np.int64)
         self._cuts = [(str(u.audio), u.start, u.duration) for u, _ in fitting]
         self._encoder = encoder
+        self._alter = alter
         self._one_at_a_time = threading.Lock()
 
     def to(self, device: torch.device) -> Self:
@@ -104,6 +108,8 @@ class OnlineFeatures:
     def _encode(self, index: int) -> Tensor:
         """[frames, layers, dim] of one clip, all layers."""
         waveform = load_audio(*self._cuts[index])
+        if self._alter is not None:
+            waveform = self._alter(self.ids[index], waveform)
         with self._one_at_a_time:  # threads decode at once, but share the encoder
             features: Tensor = self._encoder(waveform[None])[0]
         if not features.isfinite().all():
