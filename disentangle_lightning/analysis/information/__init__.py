@@ -91,15 +91,18 @@ def _notes(run: TrainedRun, factors: list[Factor]) -> list[str]:
     )
     if min(len(probe), len(test)) < LEAST:
         return [rates_note, f"Nothing else was measured: probe or test has less than {LEAST} utterances."]
-    notes = [rates_note]
+    notes = [
+        rates_note,
+        "Intervals are over test utterances as if each were drawn by itself, whatever was fitted being what it is: "
+        "they are too narrow where few sentences or few speakers make many utterances.",
+    ]
     if run.tasks:
         notes += [
             "InfoNCE cannot exceed the logarithm of the number of pairs measured, and is below the truth by what its "
             "networks could not learn; below 0 it says nothing, though p still does. CLUB is above the truth only "
             "where its network predicts well, and far above it where one latent is all but a function of the other.",
             "Pairing utterances at random breaks every tie between them, be it a label that leaks or the mere length "
-            "of a clip; a small p does not say which. Intervals are over test utterances, networks being what they "
-            "are.",
+            "of a clip; a small p does not say which.",
         ]
     else:
         notes.append("The run has no Stage 2, so there is nothing that z_textual could share, and no second block.")
@@ -112,9 +115,8 @@ def _notes(run: TrainedRun, factors: list[Factor]) -> list[str]:
         letters = [factor.name.removeprefix("letter ") for factor in factors if factor.name.startswith("letter ")]
         notes.append(
             f"A letter stands for whether an utterance has more of it than most ({listing(letters)}). It is read from "
-            "the mean over the utterance, and so may be found where no transcription is, in any order of frames. No "
-            "label counts as text: one that follows from the words, such as an intent, lowers disentanglement without "
-            "fault."
+            "the mean over the utterance, and so may be found in a latent whose frames cannot be transcribed. No label "
+            "counts as text: one that follows from the words, such as an intent, lowers disentanglement without fault."
         )
     bare = [label for label in run.labels if utterance_types(probe, test, label) is None]
     if bare:

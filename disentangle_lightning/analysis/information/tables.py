@@ -161,11 +161,11 @@ def _factor_drawing(figures: Figures, acoustic: str, factors: Sequence[Factor]) 
         axes.set_xticks(range(len(factors)), [factor.name for factor in factors])
         axes.set_ylabel("importance")
         axes.set_ylim(bottom=0.0)
-        axes.legend(loc="upper right", fontsize=8.5)
+        figure.legend(loc="outside upper right", ncols=2, fontsize=8.5)
 
     caption = (
         "Importance of either latent for each factor: its share of what both together tell of it, on a scale from 0, "
-        "no better than chance, to 1, always right, with 95% intervals. Text and letters should be z_textual's, and "
+        "no better than a guess, to 1, always right, with 95% intervals. Text and letters should be z_textual's, and "
         "labels z_acoustic's."
     )
     return render_drawing(f"information-{acoustic}", (min(11.5, 2.0 + 0.8 * len(factors)), 2.9), draw, caption)

@@ -44,7 +44,7 @@ def turned(sides: Sides) -> Sides:
 def test_blocks_of_one_kind_each_are_disentangled_and_complete(factors: list[Factor]) -> None:
     found = dci(turned(block(factors[:2])), turned(block(factors[2:], seed=2)), factors)
     for name in ("disentanglement", "disentanglement.textual", "disentanglement.acoustic", "completeness"):
-        assert found[name] > 0.9, name
+        assert found[name] > 0.85, name
     assert found["informativeness"] > 0.95
     assert found["importance.letter_A.textual"] > 0.95
     assert found["importance.letter_A.acoustic"] < 0.05
@@ -64,19 +64,29 @@ def test_a_leak_of_one_label_lowers_the_block_it_leaks_into(factors: list[Factor
     clean = dci(block(factors[:2]), block(factors[2:], seed=2), factors)
     leaky = dci(block(factors[:3]), block(factors[2:], seed=2), factors)
     assert leaky["disentanglement.textual.ci_high"] < clean["disentanglement.textual.ci_low"]
-    assert leaky["disentanglement.acoustic"] > 0.9
+    assert leaky["disentanglement.acoustic"] > 0.85
     assert leaky["completeness"] < clean["completeness"] - 0.1
 
 
 def test_swapped_blocks_are_as_disentangled_but_importance_tells(factors: list[Factor]) -> None:
     found = dci(block(factors[2:]), block(factors[:2], seed=2), factors)
-    assert found["disentanglement"] > 0.9
+    assert found["disentanglement"] > 0.85
     assert found["importance.letter_A.textual"] < 0.05
 
 
 def test_blocks_that_hold_nothing_inform_of_nothing(factors: list[Factor]) -> None:
     found = dci(block([]), block([], seed=2), factors)
     assert abs(found["informativeness"]) < 0.1
+
+
+def test_classes_that_are_rarer_in_one_split_inform_of_nothing_by_that() -> None:
+    """Of a block that knows nothing, no more answers are right than of a guess."""
+    rng = np.random.default_rng(0)
+    letter = Factor("letter A", "text", *(rng.random((2, UTTERANCES)) < [[0.45], [0.9]]).astype(np.int64), 2)
+    label = Factor("speaker", "label", *rng.integers(2, size=(2, UTTERANCES)), 2)
+    found = dci(block([]), block([label], seed=2), [letter, label])
+    assert abs(found["importance.letter_A.textual"]) < 0.1
+    assert found["importance.speaker.acoustic"] > 0.95
 
 
 def test_missing_labels_are_left_out(factors: list[Factor]) -> None:
