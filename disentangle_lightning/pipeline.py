@@ -109,6 +109,8 @@ class Pipeline:
 
     def run(self) -> Path:
         """All steps in order."""
+        if not (self.store / COMPLETE).is_file():
+            self._check_settings()
         self._claim_run_dir()
         self._step("corpus", self.manifest, self._corpus)
         self._step("encode", self.store / COMPLETE, self._encode)
@@ -119,6 +121,18 @@ class Pipeline:
         self._step("model", self.run_dir / "model" / "config.json", lambda: self._model(first))
         self._duration()
         return self._finish()
+
+    def _check_settings(self) -> None:
+        """Refuse a mistyped field of a training now, and not when everything is encoded."""
+        stages = {"stage1": self.settings.stage1, "stage2": self.settings.stage2, "probe": self.settings.probe}
+        decided: dict[str, dict[str, Any]] = {"stage2": {"task": "", "stage1": ""}, "probe": {"targets": []}}
+        for name, stage in stages.items():
+            if "class_path" in stage.set.get("model", {}):
+                fields = {f"model.init_args.{field}": value for field, value in decided.get(name, {}).items()}
+                try:
+                    self.training.check(stage, fields)
+                except UserError as error:
+                    raise UserError(f"{name}: {error}") from None
 
     def _seed(self, seed: int) -> None:
         folder = self.run_dir / f"seed{seed}"

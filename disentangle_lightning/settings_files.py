@@ -173,7 +173,10 @@ def _plain(tree: DictConfig) -> dict[str, Any]:
 
 def _one_line(error: OmegaConfBaseException) -> str:
     field = f"field '{error.full_key}': " if getattr(error, "full_key", None) else ""
-    return f"{field}{str(error).splitlines()[0]}"
+    said = str(error).splitlines()[0]
+    if "is not a ListConfig" in said:
+        said = "expected a list, such as [a, b]"
+    return f"{field}{said}"
 
 
 def _inline_stage_files(settings: PipelineSettings) -> None:

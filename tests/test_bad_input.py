@@ -541,4 +541,16 @@ def test_a_metadata_file_with_html_for_a_column(finished: Path, tmp_path: Path) 
         csv.writer(file).writerows([["<b>file</b>", "transcription"], ["00.wav", "ONE"]])
     os.symlink(finished.parent / "encoder", tmp_path / "encoder")
     error = refused("pipeline", "--config", write_settings(tmp_path))
-    assert "has no column 'file_name'; its columns are: <b>file</b>, transcription" in error
+    assert "has no column 'file_name'; its columns are: '<b>file</b>', 'transcription'" in error
+
+
+def test_a_mistyped_field_of_a_training_is_refused_before_anything_is_read(finished: Path, tmp_path: Path) -> None:
+    settings = finished.parent / "pipeline.yaml"
+    for stage, field in (("stage1", "betta"), ("stage2", "latent_dims"), ("probe", "hed")):
+        typo = [f"--{stage}.set.model.init_args.{field}", "1"]
+        error = refused("pipeline", "--config", settings, "--run_dir", tmp_path / "run", *typo)
+        assert f"{stage}: field 'model.init_args.{field}' is unknown" in error
+    typo = ["--stage1.set.trainer.max_epochs", "many"]
+    error = refused("pipeline", "--config", settings, "--run_dir", tmp_path / "run", *typo)
+    assert "stage1: field 'trainer.max_epochs' is 'many'; expected int or null" in error
+    assert not (tmp_path / "run").exists()

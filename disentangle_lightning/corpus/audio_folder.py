@@ -137,7 +137,7 @@ def _read_rows(file: Path, root: Path) -> list[_Row]:
     try:
         records = _read_csv(file) if file.suffix == ".csv" else _read_jsonl(file)
     except UnicodeDecodeError:
-        raise UserError(f"{file} is not UTF-8 text") from None
+        raise UserError(f"{file} is not UTF-8 text; save it again as UTF-8") from None
     folder = PurePosixPath(file.parent.relative_to(root).as_posix())
     if not records:
         raise UserError(f"{file} has no rows")
@@ -155,7 +155,9 @@ def _read_csv(file: Path) -> list[tuple[str, dict[str, str]]]:
         try:
             header = [name.strip() for name in next(reader, [])]
             if "file_name" not in header:
-                raise UserError(f"{file} has no column 'file_name'; its columns are: {', '.join(header) or 'none'}")
+                hint = "; cells are separated by commas" if len(header) == 1 and "file_name" in header[0] else ""
+                columns = ", ".join(map(repr, header)) or "none"
+                raise UserError(f"{file} has no column 'file_name'; its columns are: {columns}{hint}")
             if twice := {name for name in header if name and header.count(name) > 1}:
                 raise UserError(f"{file} has two columns '{min(twice)}'")
             records = []

@@ -41,8 +41,7 @@ def run_corpus(name: str, path: str, out: Path, overrides: Sequence[str]) -> tup
     pairs = override_pairs(overrides)
     of_splits = [pair for pair in pairs if pair[0].startswith("splits.")]
     reader = _make(reader_class, path, [pair for pair in pairs if pair not in of_splits])
-    splits = [f"--{field.removeprefix('splits.')}={value}" for field, value in of_splits]
-    settings = read_settings(SplitSettings, None, splits) if splits else None
+    settings = _split_settings(of_splits)
     if out.is_dir():
         raise UserError(f"--out {out} is a folder; name the manifest in it, such as {out / 'manifest.jsonl'}")
 
@@ -58,6 +57,15 @@ def run_corpus(name: str, path: str, out: Path, overrides: Sequence[str]) -> tup
 def skipped_file(out: Path) -> Path:
     """Where the list of what was skipped lies: manifest.skipped.jsonl beside manifest.jsonl."""
     return out.with_suffix(".skipped.jsonl")
+
+
+def _split_settings(pairs: Pairs) -> SplitSettings | None:
+    if not pairs:
+        return None
+    try:
+        return read_settings(SplitSettings, None, [f"--{f.removeprefix('splits.')}={value}" for f, value in pairs])
+    except UserError as error:
+        raise UserError(f"--splits: {error}") from None
 
 
 def _make(reader: type[CorpusReader], path: str, pairs: Pairs) -> CorpusReader:

@@ -10,7 +10,7 @@ from typing import cast
 from disentangle_lightning.corpus.checks import drop_unspeakable
 from disentangle_lightning.corpus.manifest import TRAINING_SPLITS, Corpus, Skipped, Utterance
 from disentangle_lightning.corpus.splits import Disjoint, assign_splits
-from disentangle_lightning.corpus.tokenizer import ENGLISH_ALPHABET, CTCTokenizer
+from disentangle_lightning.corpus.tokenizer import ENGLISH_ALPHABET, CTCTokenizer, fold_text
 from disentangle_lightning.errors import UserError
 from disentangle_lightning.settings import SplitSettings
 
@@ -18,6 +18,8 @@ AUTO = "auto"
 _STRICTEST_FIRST: tuple[Disjoint, ...] = ("speaker+sentence", "speaker", "sentence")
 _NEAR = 2.0
 """A split may be so many times larger or smaller than its fraction, where whole speakers or sentences are dealt."""
+_ENOUGH_SENTENCES = 10
+"""Of so few as the ten digits, a test on one or two that were never heard would say nothing."""
 
 Check = Callable[[Sequence[Utterance]], None]
 """Raises UserError where utterances with these splits cannot be learnt from."""
@@ -43,7 +45,8 @@ def divide(
 
     These are the first of speakers and sentences apart, speakers apart, sentences apart, that leaves no utterance out,
     keeps every split that is made within a factor of two of its fraction, and passes `check`; or else splits that share
-    both. So nobody who is tested was heard in training, unless who speaks is to be learnt.
+    both. So nobody who is tested was heard in training, unless who speaks is to be learnt. Sentences are kept apart
+    only where the test has ten of them or more.
 
     Raises:
         UserError: the splits cannot be assigned (see `assign_splits`).
@@ -63,7 +66,9 @@ def divide(
         except UserError:
             continue
         sizes = Counter(u.split for u in divided)
-        if not left_out and all(size / _NEAR <= sizes[split] <= size * _NEAR for split, size in wanted.items()):
+        near = all(size / _NEAR <= sizes[split] <= size * _NEAR for split, size in wanted.items())
+        few = "sentence" in disjoint and _sentences_tested(divided) < _ENOUGH_SENTENCES
+        if near and not few and not left_out:
             return divided, []
     return plain, []
 
@@ -97,6 +102,10 @@ def prepare(
         trains = any(u.split in TRAINING_SPLITS for u in utterances)
         alphabet = choose_alphabet(utterances) if trains else _of_everything(utterances)
     return Corpus(utterances, skipped), CTCTokenizer(alphabet)
+
+
+def _sentences_tested(utterances: Sequence[Utterance]) -> int:
+    return len({fold_text(u.transcription or "") for u in utterances if u.split == "test"})
 
 
 def _of_everything(utterances: Sequence[Utterance]) -> str:

@@ -74,7 +74,8 @@ def assign_splits(
     if stratify in keys:
         raise UserError(f"{stratify} cannot be stratified by and kept disjoint: each is on one side only")
     if stratify and not classes:
-        raise UserError(f"no utterance has the label '{stratify}' to stratify by")
+        known = ", ".join(sorted({"speaker", *(label for u in utterances for label in u.labels)}))
+        raise UserError(f"no utterance has the label '{stratify}' to stratify by; the corpus has {known}")
 
     own = {u.split for u in utterances}
     pool = [u for u in utterances if u.split in ("train", None)]

@@ -96,7 +96,8 @@ def read_config(folder: Path, fields: set[str]) -> dict[str, Any]:
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"folder {folder} holds no model: it has no {CONFIG}") from None
+        inside = f"; did you mean {folder / 'model'}?" if (folder / "model" / CONFIG).is_file() else ""
+        raise UserError(f"folder {folder} holds no model: it has no {CONFIG}{inside}") from None
     except ValueError:
         raise UserError(f"{folder / CONFIG} is damaged: it is not JSON") from None
     if not isinstance(config, dict) or set(config) != fields:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from disentangle_lightning.settings import StageSettings
@@ -52,6 +53,19 @@ class StageTraining:
         for name, value in (fields or {}).items():
             set_field(tree, name, value)
         return tree
+
+    def check(self, stage: StageSettings, fields: Mapping[str, Any]) -> None:
+        """Refuse settings that `fit` would refuse, before there is any data to train on.
+
+        Raises:
+            UserError: a field is unknown, or its value does not fit.
+        """
+        from disentangle_lightning.tasks.training import check_settings
+
+        with TemporaryDirectory() as folder:
+            file = Path(folder, "settings.yaml")
+            write_yaml(file, self.settings(Path(folder), 0, stage, (), fields))
+            check_settings(["fit", "--config", str(file)])
 
     def fit(
         self,

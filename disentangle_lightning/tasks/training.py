@@ -65,11 +65,27 @@ def train(args: ArgsType = None) -> TrainingCLI:
         LostProcess: another process of a run in several died.
         StoppedBySignal: `slurm.asked`, and the checkpoint to go on from is made.
     """
+    return _command(TrainingCLI, args)
+
+
+def check_settings(args: list[str]) -> None:
+    """Parse command-line arguments as `train` does, and leave it at that.
+
+    Raises:
+        UserError: a field is unknown, or its value does not fit.
+    """
+    try:
+        _command(_ParsingCLI, args)
+    except _Parsed:
+        return
+
+
+def _command(cli: type[TrainingCLI], args: ArgsType) -> TrainingCLI:
     keep_freed_memory()
     with warnings.catch_warnings(), one_run(args if isinstance(args, list) else None):
         _ignore_known_warnings()
         try:
-            return TrainingCLI(
+            return cli(
                 model_class=TaskModule,
                 datamodule_class=FrameFeatureDataModule,
                 subclass_mode_model=True,
@@ -207,6 +223,18 @@ class TrainingCLI(LightningCLI):
         for logger in self.trainer.loggers:
             if isinstance(logger, WandbLogger):
                 logger.experiment.finish()
+
+
+class _Parsed(Exception):
+    """The arguments are taken."""
+
+
+class _ParsingCLI(TrainingCLI):
+    """Ends where the work would begin."""
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        super().parse_arguments(parser, args)
+        raise _Parsed
 
 
 class _SaveConfig(SaveConfigCallback):

@@ -120,7 +120,8 @@ def test_a_corpus_survives_being_a_manifest(tmp_path: Path, monkeypatch: pytest.
     ("name", "content", "message"),
     [
         ("metadata.csv", b"", "has no column 'file_name'; its columns are: none"),
-        ("metadata.csv", b"file;text\na.wav;hi\n", "has no column 'file_name'; its columns are: file;text"),
+        ("metadata.csv", b"file;text\na.wav;hi\n", "has no column 'file_name'; its columns are: 'file;text'"),
+        ("metadata.csv", b"file_name;text\na.wav;hi\n", "'file_name;text'; cells are separated by commas"),
         ("metadata.csv", b"file_name,text\n", "has no rows"),
         ("metadata.csv", b"file_name,x,x\na.wav,1,2\n", "two columns 'x'"),
         ("metadata.csv", b"file_name,text\na.wav,one, two\n", "line 2: 3 cells under 2 columns"),

@@ -70,9 +70,7 @@ def divided(
 def said(speakers: int, sentences: int, own: bool = False) -> list[Utterance]:
     """Everybody says everything, or each sentences of their own."""
     return [
-        utterance(
-            f"{s}-{t}", f"word {'abcdefghijklmnopqrst'[t]}" + f" {'abcdefghijklmnopqrst'[s]}" * own, None, f"s{s}"
-        )
+        utterance(f"{s}-{t}", f"word {'a' * t}" + f" {'b' * s}" * own, None, f"s{s}")
         for s in range(speakers)
         for t in range(sentences)
     ]
@@ -81,8 +79,9 @@ def said(speakers: int, sentences: int, own: bool = False) -> list[Utterance]:
 def test_as_much_is_kept_apart_as_costs_nothing() -> None:
     assert divided(said(20, 6, own=True)) == {"speaker", "transcription"}
     assert divided(said(20, 6)) == {"speaker"}, "both apart would leave some out"
-    assert divided(said(2, 20)) == {"transcription"}, "two speakers cannot be in three places"
-    assert divided(said(4, 20)) == {"transcription"}, "a test of a quarter is too far from 0.1"
+    assert divided(said(2, 80)) == {"transcription"}, "two speakers cannot be in three places"
+    assert divided(said(4, 80)) == {"transcription"}, "a test of a quarter is too far from 0.1"
+    assert divided(said(4, 10)) == set(), "one or two words that were never heard say nothing"
     crowd = [replace(u, id=f"{i} {u.id}") for i in range(9) for u in said(2, 2)]
     assert divided(crowd) == set(), "neither two speakers nor two sentences can"
 
@@ -92,7 +91,7 @@ def test_who_speaks_is_learnt_of_speakers_who_are_in_all_splits() -> None:
         check_learnable(utterances, ["speaker"], ["speaker"], transcribed=True)
 
     assert divided(said(20, 6, own=True), check=check) == {"transcription"}
-    assert divided(said(20, 20), SplitSettings(stratify="speaker")) == {"transcription"}
+    assert divided(said(20, 80), SplitSettings(stratify="speaker")) == {"transcription"}
 
 
 def test_splits_that_share_can_be_asked_for() -> None:
