@@ -27,6 +27,9 @@ TEXTUAL, ACOUSTIC, SOUND = "#c8661a", "#0b5394", "#3a8a5c"
 _COLUMNS = 900
 """Of the waveform: more than a screen shows, and far fewer than samples."""
 
+_LETTERS_A_ROW = 80
+"""As many as stand side by side over the waveform; more words take turns in several rows."""
+
 
 @dataclass(frozen=True)
 class Portrait:
@@ -107,11 +110,14 @@ def _waveform(axes: Axes, portrait: Portrait) -> None:
     time = np.linspace(0, len(samples) / SAMPLE_RATE, len(columns), endpoint=False)
     low, high = [column.min() for column in columns], [column.max() for column in columns]
     axes.fill_between(time, low, high, color="#6b7680", lw=0.3, rasterized=True)
+    words = portrait.alignment.words if portrait.alignment else []
+    rows = 1 + sum(len(word.text) + 1 for word in words) // _LETTERS_A_ROW
     limit = 1.05 * float(np.abs(samples).max())
-    axes.set(ylabel="waveform", ylim=(-limit, 1.6 * limit), yticks=[])
-    for word in portrait.alignment.words if portrait.alignment else []:
+    axes.set(ylabel="waveform", ylim=(-limit, (1.3 + 0.3 * rows) * limit), yticks=[])
+    for i, word in enumerate(words):
         middle = (word.begin + word.end) / 2 / portrait.frame_rate
-        axes.text(middle, 1.3 * limit, word.text, ha="center", va="center", fontsize=8.5)
+        height = 1.3 + 0.3 * (rows - 1 - i % rows)
+        axes.text(middle, height * limit, word.text, ha="center", va="center", fontsize=8.5)
 
 
 def _steps(axes: Axes, values: Floats, rate: float, colour: str, label: str) -> None:
