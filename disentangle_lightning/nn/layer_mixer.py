@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from disentangle_lightning.errors import UserError
 
-Mixing = Literal["learned", "uniform", "random", "single"]
+Mixing = Literal["learned", "random_start", "uniform", "random", "single"]
 
 
 class LayerMixer(nn.Module):
@@ -17,6 +17,7 @@ class LayerMixer(nn.Module):
 
     Modes:
         learned: theta is trained and starts at zero, that is, uniform (arXiv 2410.03037).
+        random_start: theta is trained, but starts at a draw from N(0, 1): how much does the start decide?
         uniform: every layer weighs the same.
         random: theta is drawn from N(0, 1) once and frozen: the control for what learning it is worth.
         single: one layer alone.
@@ -46,8 +47,8 @@ class LayerMixer(nn.Module):
             raise UserError(f"mixer '{mode}' with layer {layer}: 'single' needs a layer, the others take none")
         self.num_layers = num_layers
         self.layer = layer
-        if mode == "learned":
-            self.theta = nn.Parameter(torch.zeros(num_layers))
+        if mode in ("learned", "random_start"):
+            self.theta = nn.Parameter(torch.zeros(num_layers) if mode == "learned" else torch.randn(num_layers))
         else:
             self.register_buffer("theta", _frozen_theta(num_layers, mode, layer))
 

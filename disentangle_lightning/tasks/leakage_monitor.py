@@ -21,8 +21,6 @@ from disentangle_lightning.features.targets import CTC_TARGET
 from disentangle_lightning.nn.segments import segment_mean
 from disentangle_lightning.tasks.base import write_json
 from disentangle_lightning.tasks.linear_reader import Array, Reader, fit_classes, fit_values, moments
-from disentangle_lightning.tasks.stage1 import Stage1VIB
-from disentangle_lightning.tasks.stage2 import Stage2ConditionalVIB
 from disentangle_lightning.tasks.vib_stage import VIBStage
 
 TRANSCRIPTION = "transcription"
@@ -71,7 +69,7 @@ class LeakageMonitor(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if not isinstance(pl_module, VIBStage):
-            raise UserError(f"LeakageMonitor watches the latent of Stage 1 or 2, not a {type(pl_module).__name__}")
+            raise UserError(f"LeakageMonitor watches the latent of a stage, not a {type(pl_module).__name__}")
         data = cast(FrameFeatureDataModule, trainer.datamodule)  # type: ignore[attr-defined]
         for label in self.labels:
             if _target(label) in pl_module.targets:
@@ -101,7 +99,10 @@ class LeakageMonitor(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         leakage = self._leakage(trainer, pl_module, "dev")
-        tradeoff = _task_error(pl_module) + self.weight * float(np.maximum(list(leakage.values()), 0).mean())
+        # Callbacks are called before the module, which resets its metrics.
+        tradeoff = cast(VIBStage, pl_module).task_error() + self.weight * float(
+            np.maximum(list(leakage.values()), 0).mean()
+        )
         pl_module.log_dict(
             {f"dev/leakage_{label}": value for label, value in leakage.items()} | {"dev/tradeoff": tradeoff}
         )
@@ -203,13 +204,6 @@ def _errors(label: str, sums: Array, dim: int, seen: list[_Utterances]) -> Array
 
 def _target(label: str) -> str:
     return CTC_TARGET if label == TRANSCRIPTION else label
-
-
-def _task_error(module: LightningModule) -> float:
-    """On the dev epoch that ends: callbacks are called before the module, which resets its metrics."""
-    if isinstance(module, Stage2ConditionalVIB):
-        return 1.0 - float(module.dev_accuracy.compute())
-    return float(cast(Stage1VIB, module).dev_wer.compute())
 
 
 def _is_repeat(trainer: Trainer, loader: Any, batch_idx: int) -> bool:

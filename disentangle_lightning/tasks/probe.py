@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, Literal, cast
 
 import torch
@@ -18,21 +18,27 @@ from disentangle_lightning.tasks.base import (
     LEAST_WEIGHT,
     Inputs,
     TaskModule,
-    check_same_features,
-    checkpoint_kind,
     freeze,
     gather,
     init_arguments,
-    load_task,
     mean_over_ranks,
 )
 from disentangle_lightning.tasks.frozen_latents import FrozenLatents
 from disentangle_lightning.tasks.metrics import classification_figures, transcription_figures
 from disentangle_lightning.tasks.probe_head import ClassHead, CTCHead, Head, ProbeHead, inputs_for
+from disentangle_lightning.tasks.stacked import STAGES, load_stage, stage_source
 from disentangle_lightning.tasks.stage1 import Stage1VIB, transcript_pairs
 from disentangle_lightning.tasks.stage2 import Stage2ConditionalVIB, label_classes
+from disentangle_lightning.tasks.vib_stage import VIBStage
 
-Representation = Literal["hidden", "textual", "acoustic"]
+Representation = Literal["hidden", "textual", "acoustic", "latent"]
+
+_KINDS: dict[str, Sequence[type[VIBStage]]] = {
+    "textual": (Stage1VIB, Stage2ConditionalVIB),
+    "acoustic": (Stage2ConditionalVIB,),
+    "latent": tuple(STAGES.values()),
+}
+"""Of which stages a representation may be read."""
 
 
 class Probe(TaskModule):
@@ -42,13 +48,13 @@ class Probe(TaskModule):
     dev epoch, so the figures do not depend on which targets are trained together.
 
     The test writes summary.json (`probe.NAME.TARGET.accuracy`, `.leakage`, `probe.NAME.ctc.wer`, ...) where NAME is
-    hidden, textual or acoustic_TASK; layer_weights.json for hidden states; and transcripts.json.
+    hidden, textual, acoustic_TASK or latent; layer_weights.json for hidden states; and transcripts.json.
 
     Args:
         inputs: what the data module says of its features, alphabet and labels.
         targets: labels, and `ctc` for transcription.
         representation: `hidden` states; `textual` latents of a Stage 1 (or of the Stage 1 inside a Stage 2);
-            `acoustic` latents of a Stage 2.
+            `acoustic` latents of a Stage 2; the own `latent` of a stage of any kind.
         source: the checkpoint of the stage (inside a checkpoint of this class: its kind and hyper-parameters).
         head: `linear`, or `mlp` with one hidden layer of the representation's size.
         mixer, layer: how each head mixes hidden states, see `LayerMixer`; not used on latents.
@@ -89,7 +95,7 @@ class Probe(TaskModule):
         self._latents: FrozenLatents | None = None
         if self.source is not None:
             self._latents = FrozenLatents(self.source.latent_encoder)
-            hparams["source"] = {"kind": type(self.source).__name__, "hparams": dict(self.source.hparams)}
+            hparams["source"] = stage_source(self.source)
         self.save_hyperparameters(hparams)
         self.tokenizer = CTCTokenizer(self.inputs["alphabet"])
         seed = torch.initial_seed() if seed is None else seed
@@ -117,7 +123,7 @@ class Probe(TaskModule):
 
     @property
     def name(self) -> str:
-        """hidden, textual or acoustic_TASK: how the figures are named."""
+        """hidden, textual, acoustic_TASK or latent: how the figures are named."""
         if isinstance(self.source, Stage2ConditionalVIB) and self.representation == "acoustic":
             return f"acoustic_{self.source.task}"
         return self.representation
@@ -239,7 +245,7 @@ class Probe(TaskModule):
 
 def _load_source(
     representation: Representation, source: str | dict[str, Any] | None, inputs: Inputs
-) -> Stage1VIB | Stage2ConditionalVIB | None:
+) -> VIBStage | None:
     """The frozen stage whose latents are probed; None for hidden states."""
     if representation == "hidden":
         if source:
@@ -247,22 +253,8 @@ def _load_source(
         return None
     if source is None:
         raise UserError(f"a probe on {representation} latents needs `source`, the checkpoint of the stage")
-    stage: Stage1VIB | Stage2ConditionalVIB
-    if isinstance(source, dict):
-        kind = Stage1VIB if source["kind"] == Stage1VIB.__name__ else Stage2ConditionalVIB
-        stage = kind(**source["hparams"])
-    else:
-        kind = _kind_needed(representation, source)
-        stage = load_task(source, kind)
-        check_same_features(inputs, stage.inputs, f"the stage in {Path(source)}")
+    stage = load_stage(source, inputs, _KINDS[representation])
     if representation == "textual" and isinstance(stage, Stage2ConditionalVIB):
         stage = stage.stage1
     freeze(stage)
     return stage
-
-
-def _kind_needed(representation: Representation, source: str) -> type[Stage1VIB] | type[Stage2ConditionalVIB]:
-    """Acoustic latents need a Stage 2; textual ones are in either stage."""
-    if representation == "acoustic" or checkpoint_kind(source) == Stage2ConditionalVIB.__name__:
-        return Stage2ConditionalVIB
-    return Stage1VIB

@@ -83,6 +83,9 @@ class Stage1VIB(VIBStage):
         if pairs:
             self.dev_wer.update([p["hypothesis"] for p in pairs], [p["reference"] for p in pairs])
 
+    def task_error(self) -> float:
+        return float(self.dev_wer.compute())
+
     def on_validation_epoch_end(self) -> None:
         super().on_validation_epoch_end()
         self.log("dev/wer", self.dev_wer.compute(), prog_bar=True)

@@ -133,6 +133,9 @@ class Stage2ConditionalVIB(VIBStage):
     def score(self, batch: FrameBatch, logits: Tensor) -> None:
         self.dev_accuracy.update(logits, batch.labels[self.task])
 
+    def task_error(self) -> float:
+        return 1.0 - float(self.dev_accuracy.compute())
+
     def on_validation_epoch_end(self) -> None:
         super().on_validation_epoch_end()
         self.log("dev/accuracy", self.dev_accuracy.compute(), prog_bar=True)

@@ -281,7 +281,7 @@ def _check_same_settings(checkpoint: str, given: Any) -> None:
     """A checkpoint is resumed or tested as what it is: a setting that it does not have is an error, not ignored."""
     trained = read_checkpoint(checkpoint).get("hyper_parameters", {})
     for name, value in _flatten(given.as_dict() if hasattr(given, "as_dict") else dict(given)).items():
-        if name in trained and name not in ("inputs", "stage1", "source") and trained[name] != value:
+        if name in trained and name not in ("inputs", "stage1", "source", "given") and trained[name] != value:
             raise UserError(
                 f"checkpoint {checkpoint} was trained with model.{name} {trained[name]}, but {value} is asked for; "
                 "leave the setting out, or train anew without --ckpt_path"

@@ -137,6 +137,10 @@ class VIBStage(TaskModule):
     def score(self, batch: FrameBatch, logits: Tensor) -> None:
         """Update the task's own dev metric."""
 
+    @abstractmethod
+    def task_error(self) -> float:
+        """The word error rate, or 1 - accuracy, on the dev batches so far; asked for before the epoch's end."""
+
     def paper_weights(self, batch: FrameBatch) -> Tensor:
         """[B]: what each utterance's nats are divided by in the paper's units."""
         return torch.ones_like(batch.segments.lengths)

@@ -52,7 +52,9 @@ def test_gradient_of_theta_is_that_of_the_written_out_softmax(layout: str) -> No
     torch.testing.assert_close(mixer.theta.grad, theta.grad.float(), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("mode", "layer"), [("learned", None), ("uniform", None), ("random", None), ("single", 1)])
+@pytest.mark.parametrize(
+    ("mode", "layer"), [("learned", None), ("random_start", None), ("uniform", None), ("random", None), ("single", 1)]
+)
 def test_every_mode_gives_the_same_in_every_layout(mode: Any, layer: int | None) -> None:
     mixer, features = LayerMixer(3, mode, layer), torch.randn(7, 3, 4).half()
     expected = torch.einsum("nld,l->nd", features.double(), mixer.weights.double()).float()
@@ -102,3 +104,14 @@ def test_impossible_choices_are_refused_in_words(arguments: dict[str, Any], mess
 def test_features_with_other_layers_are_refused(mixer: LayerMixer) -> None:
     with pytest.raises(UserError, match="hold 5 layers, but the mixer was made for 3"):
         mixer(torch.randn(7, 5, 4))
+
+
+def test_a_random_start_is_another_for_each_seed_and_is_trained() -> None:
+    starts = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        starts.append(LayerMixer(5, "random_start").theta)
+    assert isinstance(starts[0], torch.nn.Parameter)
+    assert torch.equal(starts[0], starts[1])
+    assert not torch.equal(starts[0], starts[2])
+    assert float(starts[0].std()) > 0.1
