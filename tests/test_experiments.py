@@ -36,6 +36,9 @@ TESTED_BY_THEMSELVES = ("sweeps", "slurm", "analysis", "frontier")
 """Folders of experiments/ whose files and commands have tests of their own."""
 OVERLAYS = [EXPERIMENTS / "paper" / f"{name}.yaml" for name in ("default", "large", "layer")]
 """What is given over another pipeline file."""
+STACKED = EXPERIMENTS / "ablations" / "stacked.yaml"
+ABLATIONS = [file for file in sorted((EXPERIMENTS / "ablations").glob("*.yaml")) if file != STACKED]
+"""What is given over any pipeline file."""
 PIPELINES = [
     file
     for folder in ("", "paper", "tasks")
@@ -95,7 +98,8 @@ def filled(*files: Path) -> list[str]:
 
 
 def test_no_settings_file_is_left_out() -> None:
-    checked = {*PIPELINES, *OVERLAYS, *CORPORA, *ENCODERS, *STAGES, EXPERIMENTS / "embedded_encoder" / "config.yaml"}
+    checked = {*PIPELINES, *OVERLAYS, *ABLATIONS, *CORPORA, *ENCODERS, *STAGES, STACKED}
+    checked.add(EXPERIMENTS / "embedded_encoder" / "config.yaml")
     shipped = set(EXPERIMENTS.rglob("*.yaml"))
     assert {file for file in shipped if file.parent.name not in TESTED_BY_THEMSELVES} == checked
     assert {name_of(file) for file in PIPELINES} >= {"demo.yaml", "own_data.yaml", "paper/emotion.yaml"}
@@ -160,6 +164,53 @@ def test_what_goes_over_a_file_of_the_paper_changes_what_it_says(overlay: Path, 
             default = yaml.safe_load((EXPERIMENTS / stage / "default.yaml").read_text())["model"]["init_args"]
             assert two["model"]["init_args"].items() <= default.items()
             assert two["trainer"]["logger"] is False
+
+
+@pytest.mark.parametrize("file", ABLATIONS, ids=name_of)
+def test_an_ablation_changes_of_a_run_what_it_says_and_nothing_else(file: Path) -> None:
+    demo = EXPERIMENTS / "demo.yaml"
+    before, after = (read_settings(PipelineSettings, files, []) for files in ([demo], [demo, file]))
+    changed = yaml.safe_load(file.read_text())
+    for stage, content in changed.items():
+        for section, arguments in content["set"].items():
+            own = getattr(after, stage).set[section]
+            trained, said = (own["init_args"], arguments["init_args"]) if section == "model" else (own, arguments)
+            assert said.items() <= trained.items()
+            for name in said:
+                one = getattr(before, stage).set[section]
+                one = one["init_args"] if section == "model" else one
+                assert one.get(name) != trained[name], "says what is so without it"
+                one[name] = trained[name]
+    assert before == after
+
+
+@pytest.mark.parametrize(
+    ("stage", "tasks", "given"),
+    [
+        ("stage2", ["emotion"], []),
+        ("stage1", ["ctc"], ["stage2_emotion"]),
+        ("stage2", ["emotion", "speaker"], ["stage1"]),
+        ("stage2", ["speaker"], ["stage1", "stage2_emotion"]),
+    ],
+    ids=["one stage", "other order", "several tasks", "third stage"],
+)
+def test_stages_are_stacked_with_the_settings_of_the_file_below(
+    stage: str, tasks: list[str], given: list[str], tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    run = finished_run(tmp_path_factory)
+    below = EXPERIMENTS / stage / "default.yaml"
+    checkpoints = [str(run / "seed0" / step / "checkpoints" / "best.ckpt") for step in given]
+    labels = [task for task in tasks if task != "ctc"]
+    data = ["--data.manifest", run / "manifest.jsonl", "--data.store", run / "features", f"--data.labels={labels}"]
+    trainer = ["--trainer.max_epochs", "1", "--trainer.accelerator", "cpu", "--trainer.logger", "false"]
+    model = [f"--model.init_args.tasks={tasks}", f"--model.init_args.given={checkpoints}"]
+    arguments = ["fit", "--config", below, "--config", STACKED, "--run_dir", tmp_path / "run", *data, *trainer, *model]
+    cli = train([str(argument) for argument in arguments])
+    for name, value in yaml.safe_load(below.read_text())["model"]["init_args"].items():
+        if value != "???":
+            assert cli.model.hparams[name] == value
+    figures = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert {f"stacked.{task}.{'wer' if task == 'ctc' else 'accuracy'}" for task in tasks} <= figures.keys()
 
 
 @pytest.mark.parametrize("file", CORPORA, ids=name_of)
@@ -327,7 +378,7 @@ def test_every_command_of_a_readme_is_taken(
     assert taken or readme.parent.name == "embedded_encoder"
 
 
-@pytest.mark.parametrize("file", [*PIPELINES, *OVERLAYS], ids=name_of)
+@pytest.mark.parametrize("file", [*PIPELINES, *OVERLAYS, *ABLATIONS], ids=name_of)
 def test_the_command_that_a_pipeline_file_shows_is_taken(file: Path, takes: Callable[[Sequence[str]], None]) -> None:
     text = "".join(line[1:] for line in file.read_text().splitlines(keepends=True) if line.startswith("#"))
     shown = re.search(r"^   (pipeline --config (?:.*\\\n)*.*)", text, re.MULTILINE)
@@ -345,7 +396,9 @@ def test_the_command_that_a_pipeline_file_shows_is_taken(file: Path, takes: Call
 @pytest.mark.parametrize("readme", READMES, ids=name_of)
 def test_every_file_that_a_readme_names_is_there(readme: Path) -> None:
     text = readme.read_text(encoding="utf-8")
-    for name in re.findall(r"`((?:experiments/)?(?:paper|tasks|corpora|encode|stage\d|probe)/\w+\.yaml)`", text):
+    for name in re.findall(
+        r"`((?:experiments/)?(?:paper|tasks|ablations|corpora|encode|stage\d|probe)/\w+\.yaml)`", text
+    ):
         assert (EXPERIMENTS / name.removeprefix("experiments/")).is_file(), name
     for name in re.findall(r"\]\((?!https?:|#)([^)]+)\)", text):
         assert (readme.parent / name).exists(), name

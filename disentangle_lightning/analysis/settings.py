@@ -68,9 +68,40 @@ class LayersSettings:
     """
 
     layers: list[int] | None = None
-    share_of_epochs: float = 0.2
+    share_of_epochs: float = 0.15
     stage1_run: str | None = None
     beside: list[str] = field(default_factory=list)
+
+
+@dataclass
+class MixersSettings:
+    """What learning the layer weights is worth, and whether they can be trusted.
+
+    Attributes:
+        share_of_epochs: how long each training is, as a share of the run's own epochs; 1 is as long.
+    """
+
+    share_of_epochs: float = 0.07
+
+
+@dataclass
+class AblationsSettings:
+    """The protocol beside variants that lack or change a part of it.
+
+    Attributes:
+        variants: which of them; null takes all that the run's labels allow. See `analysis.ablations.variants`.
+        other: a label beside the first task, for one Stage 2 of both and for a third stage; null takes the last label.
+        share_of_epochs: how long each training is, as a share of the run's own epochs; 1 is as long.
+        latent_dim: of the variant with small latents.
+        beta_factor: how many times dearer both bottlenecks are in the variant with a high beta (or, where the run
+            asks for a rate, so many times lower a rate).
+    """
+
+    variants: list[str] | None = None
+    other: str | None = None
+    share_of_epochs: float = 0.1
+    latent_dim: int = 8
+    beta_factor: float = 10.0
 
 
 @dataclass
@@ -97,6 +128,8 @@ ANALYSES: dict[str, type] = {
     "acoustics": AcousticsSettings,
     "attribution": AttributionSettings,
     "layers": LayersSettings,
+    "mixers": MixersSettings,
+    "ablations": AblationsSettings,
     "transfer": TransferSettings,
 }
 """The analyses in the order in which `analyze all` makes them. NAME is the module or package analysis/NAME, whose

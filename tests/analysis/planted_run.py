@@ -13,8 +13,10 @@ import yaml
 from planted import ALPHABET, Planted
 from tiny_pipeline import EXPERIMENTS
 
+from disentangle_lightning.analysis.trained_run import TrainedRun
+
 FAST = {
-    "stage1": {"latent_dim": 6, "beta": 1.0e-3, "learning_rate": 0.02, "dropout": 0.0},
+    "stage1": {"latent_dim": 6, "beta": 1.0e-3, "learning_rate": 0.02, "mixer_rate": 5.0, "dropout": 0.0},
     "stage2": {"latent_dim": 4, "learning_rate": 0.01},
     "probe": {"learning_rate": 0.02},
 }
@@ -46,3 +48,10 @@ def planted_run(folder: Path, planted: Planted, epochs: dict[str, int], **change
             (folder / f"seed{seed}" / step / "summary.json").write_text("{}")
     (folder / "provenance.json").write_text('{"finished": ""}')
     return folder
+
+
+def train_stage1(run: Path) -> None:
+    """Give seed 0 of such a run a Stage 1 that has learnt something."""
+    trained = TrainedRun(run)
+    (run / "seed0" / "stage1" / "summary.json").unlink()
+    trained.fit(run / "seed0" / "stage1", 0, "stage1")

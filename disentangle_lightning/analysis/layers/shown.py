@@ -28,12 +28,12 @@ def layer_tables(runs: Runs, layers: Sequence[int], tasks: Sequence[str]) -> lis
     for task in tasks:
         table = Table(
             f"Contributions to {task} by layer",
-            "Accuracy of a probe on each latent alone (the paper's form); what each adds to the other (conditional) "
-            "and its share of what both have above chance (Shapley), as differences of accuracy, by readers in closed "
+            "Accuracy of a probe on z_textual or z_acoustic alone (the paper's form); what each adds to the accuracy "
+            "of the other (conditional) and its Shapley share of what both have above chance, by readers in closed "
             "form, whose accuracy from both is the last column.",
             [
-                "layer", "z_textual", "z_acoustic", "z_textual, conditional", "z_acoustic, conditional",
-                "z_textual, Shapley", "z_acoustic, Shapley", "both",
+                "layer", "textual alone", "acoustic alone", "textual adds", "acoustic adds", "textual Shapley",
+                "acoustic Shapley", "both",
             ],
         )  # fmt: skip
         for layer in layers:
