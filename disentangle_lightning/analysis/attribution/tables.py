@@ -78,8 +78,9 @@ def comparison_table(task: str, measurements: Measurements) -> Table:
 
 
 def similarity_table(task: str, measurements: Measurements) -> Table:
-    """Rows: attributions. Columns: rank correlation with what was measured, and between seeds."""
+    """Rows: attributions. Columns: evenness, rank correlation with what was measured, and between seeds."""
     columns = {
+        "evenness": "evenness",
         "pitch": "pitch",
         "intensity": "intensity",
         "words": "word scores",
@@ -87,10 +88,11 @@ def similarity_table(task: str, measurements: Measurements) -> Table:
     }
     known = [c for c in columns if any(f"attribution.{task}.{m}.{c}" in measurements for m in METHODS)]
     table = Table(
-        f"What the attributions resemble ({task})",
+        f"How the attributions look ({task})",
         "Spearman's rank correlation over the frames of an utterance (pitch: its voiced frames; word scores: its "
         "words), from -1 to 1, averaged over utterances. 0 is no relation. It shows what goes together, not what "
-        "causes a prediction.",
+        "causes a prediction. Evenness is of attention alone: 1 looks at all frames alike, so that its order means "
+        "little.",
         ["attribution", *(columns[c] for c in known)],
     )
     for method, heading in METHODS.items():
@@ -106,8 +108,7 @@ def evidence_table(tasks: Sequence[str], measurements: Measurements) -> Table:
         "The log-odds of the predicted class, in nats, and what they would be if no frame said anything; Integrated "
         "Gradients divide the difference among the frames of both streams. Missed is the part of it that they miss, "
         "for latents and for the waveforms of a few utterances: they are not to be trusted where it is more than a few "
-        "per cent. Evenness is that of the attention over either stream: 1 looks at all frames alike, so that its "
-        "order means little.",
+        "per cent.",
         [
             "task",
             "log-odds",
@@ -116,8 +117,6 @@ def evidence_table(tasks: Sequence[str], measurements: Measurements) -> Table:
             "from z_acoustic",
             "missed",
             "missed, waveform",
-            "evenness, z_textual",
-            "evenness, z_acoustic",
         ],
     )
     kinds = ("log_odds", "from_nothing", "ig_textual.evidence", "ig_acoustic.evidence")
@@ -127,8 +126,6 @@ def evidence_table(tasks: Sequence[str], measurements: Measurements) -> Table:
             missed = measurements.get(f"attribution.{task}.{kind}.completeness_error")
             share = None if missed is None else missed.value
             cells.append(Cell("under 0.1%" if share is not None and share < 0.001 else percent(share)))
-        for stream in ("textual", "acoustic"):
-            cells.append(_cell(measurements.get(f"attribution.{task}.attention_{stream}.evenness")))
         table.rows.append((task, cells))
     return table
 
