@@ -105,6 +105,17 @@ class AblationsSettings:
 
 
 @dataclass
+class PrivacySettings:
+    """What attackers, retrained on the latents, find out about a speaker; verification with equal error rates.
+
+    Attributes:
+        trials: the most pairs of one speaker, and of two, that verification is asked about.
+    """
+
+    trials: int = 20_000
+
+
+@dataclass
 class TransferSettings:
     """What the trained stages make of noise, of rooms, and of other corpora, languages and tasks.
 
@@ -130,6 +141,7 @@ ANALYSES: dict[str, type] = {
     "layers": LayersSettings,
     "mixers": MixersSettings,
     "ablations": AblationsSettings,
+    "privacy": PrivacySettings,
     "transfer": TransferSettings,
 }
 """The analyses in the order in which `analyze all` makes them. NAME is the module or package analysis/NAME, whose
