@@ -105,6 +105,17 @@ class AblationsSettings:
 
 
 @dataclass
+class ErasureSettings:
+    """Labels erased from the hidden states in closed form (LEACE), as a baseline of z_textual.
+
+    Attributes:
+        share_of_epochs: how long the probes that read words are trained, as a share of the epochs of the run's own.
+    """
+
+    share_of_epochs: float = 0.4
+
+
+@dataclass
 class PrivacySettings:
     """What attackers, retrained on the latents, find out about a speaker; verification with equal error rates.
 
@@ -141,6 +152,7 @@ ANALYSES: dict[str, type] = {
     "layers": LayersSettings,
     "mixers": MixersSettings,
     "ablations": AblationsSettings,
+    "erasure": ErasureSettings,
     "privacy": PrivacySettings,
     "transfer": TransferSettings,
 }
