@@ -26,8 +26,8 @@ def ablation_table(figures: Figures, headings: Mapping[str, str], task: str, oth
         "WER and accuracy by the stages' own heads, where Stage 2 sees both latents; then what probes read from each "
         f"latent alone. Leakage of {task} in z_textual should be near 0, WER from z_acoustic near 100%.",
         [
-            "variant", "WER", task, f"{task} leaks in z_textual", f"{task} from z_acoustic", "WER from z_acoustic",
-            "z_textual, bits/s", "z_acoustic, bits/s",
+            "variant", "WER", f"{task}, both latents", f"{task} leaks in z_textual", f"{task} from z_acoustic",
+            "WER from z_acoustic", "z_textual, bits/s", "z_acoustic, bits/s",
         ],
     )  # fmt: skip
     for name, heading in headings.items():
@@ -69,8 +69,10 @@ def ablation_drawing(figures: Figures, headings: Mapping[str, str], task: str) -
             for (name, heading), colour, marker in zip(headings.items(), _COLOURS, _MARKERS, strict=False):
                 point = figures.get(f"ablations.{name}.{x}"), figures.get(f"ablations.{name}.{y}")
                 if point[0] is not None and point[1] is not None:
-                    axes.plot(point[0].value, point[1].value, marker, color=colour, ms=7, label=heading)
-            axes.set(title=title, xlabel=x_words, ylabel=y_words)
+                    axes.plot(point[0].value, point[1].value, marker, color=colour, ms=7, alpha=0.8, label=heading)
+            axes.set(title=title, xlabel=x_words, ylabel=y_words, ylim=(-0.04, 1.04))
+            # Wide enough that what differs by chance alone does not look far apart.
+            axes.set_xlim(min(-0.05, axes.get_xlim()[0]), max(0.5, axes.get_xlim()[1] + 0.03))
             axes.grid(color="#e6e6e6", lw=0.6)
             axes.set_axisbelow(True)
         shown: dict[str, Any] = {}
