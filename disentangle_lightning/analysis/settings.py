@@ -112,7 +112,7 @@ class ErasureSettings:
         share_of_epochs: how long the probes that read words are trained, as a share of the epochs of the run's own.
     """
 
-    share_of_epochs: float = 0.4
+    share_of_epochs: float = 0.3
 
 
 @dataclass

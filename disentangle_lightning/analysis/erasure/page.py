@@ -96,6 +96,10 @@ def notes_on_erasure(probe: SplitLatents, labels: Sequence[str], epochs: int | N
         notes.append("Without transcriptions there is no WER: what erasing costs in words is not known.")
     else:
         notes.append(
+            "z_textual had the split train to learn words from; a reader of erased states has the split probe alone, "
+            "so part of the distance in WER is one of training speech."
+        )
+        notes.append(
             f"Every probe read words after {epochs} epochs: compare their WER with each other, not with the run's."
         )
     return notes

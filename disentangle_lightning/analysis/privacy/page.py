@@ -24,7 +24,7 @@ Figures = Mapping[str, Measurement]
 
 _SCORERS = {
     "cosine": "cosine",
-    "plda_new": "PLDA that never heard these speakers",
+    "plda_new": "PLDA, speakers new to it",
     "plda": "PLDA",
 }
 _ATTACKERS = {
