@@ -145,6 +145,19 @@ class TransferSettings:
     others: list[str] = field(default_factory=list)
 
 
+@dataclass
+class CostSettings:
+    """What both stages cost beside a plain probe and beside training the encoder on.
+
+    Attributes:
+        steps: how many steps of each stage and probe are timed.
+        fine_tuning_steps: how many steps of fine-tuning; they take the longest.
+    """
+
+    steps: int = 20
+    fine_tuning_steps: int = 5
+
+
 ANALYSES: dict[str, type] = {
     "information": InformationSettings,
     "acoustics": AcousticsSettings,
@@ -155,6 +168,7 @@ ANALYSES: dict[str, type] = {
     "erasure": ErasureSettings,
     "privacy": PrivacySettings,
     "transfer": TransferSettings,
+    "cost": CostSettings,
 }
 """The analyses in the order in which `analyze all` makes them. NAME is the module or package analysis/NAME, whose
 function `analyze(run, settings, folder)` returns an `AnalysisResult`."""
