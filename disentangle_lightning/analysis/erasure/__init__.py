@@ -72,7 +72,7 @@ def analyze(run: TrainedRun, settings: ErasureSettings, folder: Path) -> Analysi
         figures,
         [trade_off_table(result.measurements, compared, run.labels)],
         [drawing] if drawing else [],
-        notes_on_erasure(probe, run.labels, epochs if transcribed else None),
+        notes_on_erasure(result.measurements, probe, run.labels, epochs if transcribed else None),
     )
 
 

@@ -13,6 +13,7 @@ from disentangle_lightning.report.wording import (
     interval,
     listing,
     number_with_spread,
+    percent,
     percent_with_spread,
     representation_name,
 )
@@ -25,6 +26,8 @@ Figures = Mapping[str, Measurement]
 
 _HEADINGS = {"nothing": "hidden states, averaged", "all_labels": "without any of them"}
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+_TRANSCRIBED = 0.5
+"""The word error rate of hidden states, nothing erased, from which on their probe is called too little trained."""
 _ACROSS = 3
 """Panels side by side."""
 
@@ -72,7 +75,7 @@ def trade_off_drawing(figures: Figures, compared: Sequence[str], labels: Sequenc
     return render_drawing("erasure-trade-off", (2.7 * min(_ACROSS, len(labels)) + 2.2, 2.9 * rows), draw, caption)
 
 
-def notes_on_erasure(probe: SplitLatents, labels: Sequence[str], epochs: int | None) -> list[str]:
+def notes_on_erasure(figures: Figures, probe: SplitLatents, labels: Sequence[str], epochs: int | None) -> list[str]:
     """What limits the figures, for this run.
 
     Args:
@@ -102,6 +105,12 @@ def notes_on_erasure(probe: SplitLatents, labels: Sequence[str], epochs: int | N
         notes.append(
             f"Every probe read words after {epochs} epochs: compare their WER with each other, not with the run's."
         )
+        control = figures["erasure.nothing.wer"].value
+        if control > _TRANSCRIBED:
+            notes.append(
+                f"The control failed: of the hidden states, nothing erased, {percent(control)} of the words are wrong. "
+                "Their probes were trained too little for the WER to say anything; try --share_of_epochs 1."
+            )
     return notes
 
 
