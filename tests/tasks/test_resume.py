@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from killed import KILLED, assert_same_run, dealt, fit, forked
 from planted import ALPHABET, Planted, read_rows
@@ -14,6 +15,7 @@ from tiny_pipeline import refused
 
 from disentangle_lightning.features import loader
 from disentangle_lightning.tasks.base import read_checkpoint
+from disentangle_lightning.tasks.checkpoints import AtomicCheckpointIO
 
 EPOCHS, STEPS = 3, 9
 PLAN = {"max_epochs": EPOCHS, "accelerator": "cpu", "enable_progress_bar": False, "log_every_n_steps": 2}
@@ -155,3 +157,13 @@ def test_a_checkpoint_does_not_go_on_under_another_plan(
         assert "with world_size 1, but this run has 2; resume with the same world_size" in refused(
             *go_on, "--run_dir", run
         )
+
+
+def test_a_checkpoint_that_a_full_disk_does_not_take_is_named_and_the_old_one_stays(tmp_path: Path) -> None:
+    file = tmp_path / "last.ckpt"
+    file.write_bytes(b"old")
+    file.with_name("last.ckpt.tmp").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left on device") as error:
+        AtomicCheckpointIO().save_checkpoint({"weights": torch.zeros(100_000)}, file)
+    assert error.value.filename == str(file)
+    assert file.read_bytes() == b"old"
