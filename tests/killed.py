@@ -1,9 +1,14 @@
-"""Programs that are killed: forked from this process, which has imported everything, and ended by SIGKILL."""
+"""Programs that are killed: forked from a process that has imported everything and done nothing, and ended by SIGKILL.
+
+Not from the process of the tests: torch and MKL keep books of the threads that they have had, which a fork copies in
+whatever state they are in. A child with threads of its own then ends with "Invalid thread pool!", or spins for ever.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import multiprocessing
 import os
 import signal
 import socket
@@ -15,49 +20,58 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 import disentangle_lightning.tasks.checkpoints as checkpoints
-from disentangle_lightning.provenance import git_state
 from disentangle_lightning.tasks.base import TaskModule, read_checkpoint
 from disentangle_lightning.tasks.training import TrainingCLI, train
 
 KILLED = -signal.SIGKILL
 
-git_state()  # remembered by every child: two runs that are compared had the same code, whoever edits it meanwhile
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(["disentangle_lightning.tasks.training", "disentangle_lightning.cli", "transformers"])
 
 
 def forked(work: Callable[[], object], log: Path, kill_after: float | None = None) -> int:
     """Run `work` in a child, which is killed after so many seconds, and with it all that it started.
 
+    The child has the modules as they were imported: what is to be patched, `work` patches itself.
+
     Returns:
         its exit status: 0 done, 1 an exception, which is in `log`, and `KILLED`.
     """
-    child = os.fork()
-    if not child:
-        os.setsid()
-        _renew_thread_pool()
-        status = 1
-        with log.open("a") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
-            os.dup2(file.fileno(), 1)
-            os.dup2(file.fileno(), 2)
-            try:
-                work()
-                status = 0
-            except BaseException:
-                traceback.print_exc()
-        os._exit(status)
-    deadline = time.monotonic() + (300 if kill_after is None else kill_after)
-    ended, status = 0, 0
-    while not ended and time.monotonic() < deadline:
-        ended, status = os.waitpid(child, os.WNOHANG)
-        time.sleep(0.002)
-    if not ended:
-        os.killpg(child, signal.SIGKILL)
-        _, status = os.waitpid(child, 0)
+    child = SERVER.Process(target=_child, args=(cloudpickle.dumps(work), dict(os.environ), str(log)))
+    child.start()
+    child.join(300 if kill_after is None else kill_after)
+    if child.exitcode is None:
+        assert child.pid is not None
+        while not alive(child.pid) and child.is_alive():  # it has just been forked and has no group of its own yet
+            time.sleep(0.002)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.join()
         assert kill_after is not None, f"hangs; see {log}"
-    return os.waitstatus_to_exitcode(status)
+    assert child.exitcode is not None
+    return child.exitcode
+
+
+def _child(work: bytes, environment: dict[str, str], log: str) -> None:
+    os.setsid()
+    os.environ.clear()
+    os.environ |= environment
+    torch.set_num_threads(1)
+    status = 1
+    with open(log, "a") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+        try:
+            cloudpickle.loads(work)()
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+    os._exit(status)
 
 
 def forked_ranks(work: Callable[[], object], count: int, log: Path) -> list[int]:
@@ -76,7 +90,6 @@ def forked_ranks(work: Callable[[], object], count: int, log: Path) -> list[int]
         os.environ |= {"LOCAL_RANK": str(rank), "NODE_RANK": "0", "WORLD_SIZE": str(count)}
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
         status = 1
-        _renew_thread_pool()
         try:
             status = int(work() or 0)  # type: ignore[call-overload]
         except SystemExit as end:
@@ -102,15 +115,6 @@ def forked_ranks(work: Callable[[], object], count: int, log: Path) -> list[int]
         assert time.monotonic() < deadline, f"a process was left behind; see {log}"
         time.sleep(0.02)
     return [int(end.read_text()) if end.exists() else KILLED for end in ends]
-
-
-def _renew_thread_pool() -> None:
-    """Replace the pool of threads that torch had before the fork while there is one thread alone.
-
-    torch does so at its first use in the child, without a lock: of two threads that come at once, one finds no pool
-    and ends with "Invalid thread pool!".
-    """
-    torch.set_num_threads(1)
 
 
 def alive(group: int) -> bool:

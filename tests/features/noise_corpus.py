@@ -45,8 +45,9 @@ class FakeEncoder:
         self.before_call: Callable[[int], None] = lambda call: None
 
     def __call__(self, waveforms: Tensor) -> Tensor:
-        self.before_call(self.calls)
-        self.calls += 1
+        call = self.calls
+        self.calls = call + 1  # at once: of two streams none is to find the other's number, nor to skip one
+        self.before_call(call)
         # Clip by clip: a product over two of them may differ from that over one in the last bits.
         # In float64, so that rounding hides in which order a thread adds up.
         products = [waveform.double().unfold(0, 400, 320) @ self.matrix.double() for waveform in waveforms]

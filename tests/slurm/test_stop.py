@@ -119,12 +119,12 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_happened(
 
 
 def test_a_run_that_makes_no_checkpoint_in_time_is_started_again_all_the_same(
-    settings: str, scontrol: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: str, scontrol: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(slurm, "GRACE_SECONDS", 0.1)
     log, arguments = tmp_path / "log", ["--config", settings, *NO_LOGGER, "--run_dir", str(tmp_path / "run")]
 
     def slow_test() -> int:
+        slurm.GRACE_SECONDS = 0.1
         own = TrainingCLI.after_fit
 
         def after_fit(self: TrainingCLI) -> None:
@@ -204,26 +204,28 @@ def logged_steps(found: list[Record]) -> list[int]:
 
 
 @pytest.mark.slow
-def test_two_processes_stop_at_the_same_step(
-    settings: str, scontrol: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(checkpoints, "_LOOK_SECONDS", 0.0)
+def test_two_processes_stop_at_the_same_step(settings: str, scontrol: Path, tmp_path: Path) -> None:
     arguments = ["--config", settings, *NO_LOGGER, "--trainer.devices", "2", "--trainer.strategy", "ddp", "--run_dir"]
     whole, cut, log = tmp_path / "whole", tmp_path / "cut", tmp_path / "log"
 
     def batches(name: str) -> Path:
         return tmp_path / f"{name}.{os.environ['LOCAL_RANK']}"
 
+    def unbroken(name: str) -> int:
+        checkpoints._LOOK_SECONDS = 0.0
+        return run([*arguments, str(tmp_path / name)], batches(name))
+
     def signalled() -> int:
+        checkpoints._LOOK_SECONDS = 0.0
         # Both are sent it, but not at the same step: the first process decides.
         late = 0 if os.environ["LOCAL_RANK"] == "0" else 1
         return run([*arguments, str(cut)], batches("cut"), "training_step", 0, 1 + late)
 
-    assert forked_ranks(lambda: run([*arguments, str(whole)], batches("whole")), 2, log) == [0, 0], log.read_text()
+    assert forked_ranks(lambda: unbroken("whole"), 2, log) == [0, 0], log.read_text()
     assert forked_ranks(signalled, 2, log) == [slurm.STATUS, 0], log.read_text()
     assert scontrol.read_text() == "requeue 7\n"
     assert read_checkpoint(cut / "checkpoints" / "last.ckpt")["global_step"] == 2
-    assert forked_ranks(lambda: run([*arguments, str(cut)], batches("cut")), 2, log) == [0, 0], log.read_text()
+    assert forked_ranks(lambda: unbroken("cut"), 2, log) == [0, 0], log.read_text()
     for each in range(2):
         assert dealt(tmp_path / f"cut.{each}") == dealt(tmp_path / f"whole.{each}")
     assert_same_run(whole, cut)

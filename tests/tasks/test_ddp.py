@@ -101,22 +101,30 @@ def merged_plan(*arguments: Any, **options: Any) -> list[list[list[int]]]:
     return [[[i for batch in step for i in batch] for step in zip(*plan, strict=True)]]
 
 
+def without_noise() -> None:
+    """Latents are means, in a process that ends with the test."""
+    Posterior.sample = lambda posterior: posterior.mean  # type: ignore[method-assign]
+
+
 @pytest.mark.parametrize("kind", MODELS)
 def test_two_processes_train_as_one_on_the_batches_of_both(
-    config: Config, tmp_path: Path, kind: str, stage1_checkpoint: str, monkeypatch: pytest.MonkeyPatch
+    config: Config, tmp_path: Path, kind: str, stage1_checkpoint: str
 ) -> None:
     two, one, log = tmp_path / "two", tmp_path / "one", tmp_path / "log"
     arguments = [*config(kind, **ddp(2)), "--run_dir", str(two)]
-    monkeypatch.setattr(Posterior, "sample", lambda posterior: posterior.mean)  # no noise where there is a bottleneck
+    alone = [*config(kind), "--run_dir", str(one)]
 
     def rank() -> None:
+        without_noise()
         fit(arguments, tmp_path / f"batches{os.environ['LOCAL_RANK']}")
 
+    def process() -> None:
+        without_noise()
+        loader.plan_batches = merged_plan
+        fit(alone, tmp_path / "batches")
+
     assert forked_ranks(rank, 2, log) == [0, 0], log.read_text()
-    with monkeypatch.context() as patch:
-        patch.setattr(loader, "plan_batches", merged_plan)
-        status = forked(lambda: fit([*config(kind), "--run_dir", str(one)], tmp_path / "batches"), log)
-    assert status == 0, log.read_text()
+    assert forked(process, log) == 0, log.read_text()
 
     shares, whole = [dealt(tmp_path / f"batches{rank}") for rank in "01"], dealt(tmp_path / "batches")
     assert shares[0].keys() == shares[1].keys() == whole.keys(), "as many batches in each process"
@@ -216,10 +224,8 @@ def test_predictions_of_several_processes_hold_each_utterance_once(
 
 @pytest.mark.parametrize(("victim", "hangs"), [("0", False), ("1", False), ("1", True)])
 def test_a_process_that_dies_or_hangs_ends_the_run_in_words(
-    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, victim: str, hangs: bool
+    config: Config, tmp_path: Path, victim: str, hangs: bool
 ) -> None:
-    if hangs:
-        monkeypatch.setattr(processes, "TIMEOUT", timedelta(seconds=2))
     log, own_step = tmp_path / "log", VIBStage.training_step
     arguments = ["fit", *config("stage1", **ddp(2)), "--run_dir", str(tmp_path / "run")]
 
@@ -230,8 +236,13 @@ def test_a_process_that_dies_or_hangs_ends_the_run_in_words(
             die()
         return own_step(self, batch, batch_idx)
 
-    monkeypatch.setattr(VIBStage, "training_step", step)
-    statuses = forked_ranks(lambda: cli.main(arguments), 2, log)
+    def rank() -> int:
+        if hangs:
+            processes.TIMEOUT = timedelta(seconds=2)
+        VIBStage.training_step = step  # type: ignore[method-assign]
+        return cli.main(arguments)
+
+    statuses = forked_ranks(rank, 2, log)
     said = [line for line in log.read_text().splitlines() if line.startswith("error: ")]
     assert statuses[1 - int(victim)] == 1, log.read_text()
     assert statuses[int(victim)] == KILLED
