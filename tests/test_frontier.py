@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -31,8 +32,11 @@ def frontier() -> Iterator[ModuleType]:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return finished_run(tmp_path_factory)
+def run(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Path:
+    """One of its own: a share of its training data gets a manifest beside its own."""
+    folder = tmp_path / "run"
+    shutil.copytree(finished_run(tmp_path_factory), folder, symlinks=True)
+    return folder
 
 
 def test_every_family_has_as_many_points_as_a_frontier_needs(frontier: ModuleType) -> None:
