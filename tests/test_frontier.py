@@ -32,9 +32,9 @@ def frontier() -> Iterator[ModuleType]:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Path:
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One of its own: a share of its training data gets a manifest beside its own."""
-    folder = tmp_path / "run"
+    folder = tmp_path_factory.mktemp("frontier") / "run"
     shutil.copytree(finished_run(tmp_path_factory), folder, symlinks=True)
     return folder
 
