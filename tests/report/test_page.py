@@ -176,6 +176,12 @@ def test_the_same_run_gives_the_same_bytes(live_report):
     assert write_report(live_report.parent).read_bytes() == first
 
 
+def test_a_run_that_does_not_say_where_it_comes_from_is_drawn_all_the_same(write):
+    folder = write()
+    (folder / "provenance.json").unlink()
+    assert "· finished" not in write_report(folder).read_text()
+
+
 def test_a_page_that_cannot_be_written_leaves_the_old_one(write, monkeypatch):
     path = write(only=("stage1",), seeds=1)
     write_report(path)
