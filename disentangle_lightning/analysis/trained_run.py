@@ -48,7 +48,10 @@ class TrainedRun:
         self.path = Path(path)
         config = self.path / "config.yaml"
         if not config.is_file():
-            raise UserError(f"{self.path} has no config.yaml, so it is no run directory of the pipeline")
+            raise UserError(
+                f"{self.path} has no config.yaml, so it is no run directory of the pipeline; name a folder that "
+                "`pipeline` wrote, such as runs/demo"
+            )
         self.settings = read_settings(PipelineSettings, config, [])
         self.seeds = self.settings.seeds
         self.tasks = list(dict.fromkeys(self.settings.tasks or []))
