@@ -1,6 +1,6 @@
 """The whole protocol, from audio to report, as steps that are done once.
 
-    RUN_DIR/manifest.jsonl, corpus.json      the corpus with its splits
+    RUN_DIR/manifest.jsonl, corpus.json      the corpus with its splits; praat.jsonl, how it sounds, if asked for
     RUN_DIR/features/                        the encoder's frames
     RUN_DIR/seedN/stage1/                    one folder per training: config, checkpoints, metrics, results
     RUN_DIR/seedN/stage2_TASK/
@@ -19,27 +19,29 @@ to be learnt is checked with the corpus, before anything expensive is done.
 
 from __future__ import annotations
 
-import functools
 import json
 import re
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from disentangle_lightning.analysis.progress import track
 from disentangle_lightning.corpus.checks import describe
 from disentangle_lightning.corpus.manifest import read_manifest, write_manifest
+from disentangle_lightning.corpus.numbers import read_numbers
 from disentangle_lightning.corpus.prepare import prepare
 from disentangle_lightning.corpus.readers import make_reader
 from disentangle_lightning.errors import UserError
 from disentangle_lightning.features.layout import COMPLETE, HEADER, check_header, read_json, read_skipped
 from disentangle_lightning.features.targets import check_learnable
 from disentangle_lightning.provenance import provenance
-from disentangle_lightning.settings import EncodeSettings, PipelineSettings, StageSettings
+from disentangle_lightning.settings import PipelineSettings, StageSettings
 from disentangle_lightning.settings_files import (
     escape_interpolations,
     first_difference,
@@ -97,6 +99,8 @@ class Pipeline:
                     f"label '{label}' cannot be learnt: it becomes part of the names of files and figures, where "
                     "'ctc' is transcription and '.', '/' and '\\' separate names; rename it in the corpus"
                 )
+        if unused := [name for name in settings.quartiles if name not in self.labels]:
+            raise UserError(f"field 'quartiles' names '{unused[0]}', which is in neither field 'tasks' nor 'labels'")
         self.run_dir = Path(settings.run_dir)
         self.manifest = self.run_dir / "manifest.jsonl"
         self.store = self.run_dir / "features"
@@ -182,7 +186,7 @@ class Pipeline:
         copy = self.run_dir / f"seed{seed}" / "stage1" / "checkpoints" / "best.ckpt"
         return copy if copy.is_file() else Path(named.replace("{seed}", str(seed)))
 
-    @functools.cached_property
+    @cached_property
     def _transcription(self) -> list[str]:
         """The probes' target `ctc`, unless there is nothing to learn it from, which only a given Stage 1 allows."""
         transcribed = {u.split for u in read_manifest(self.manifest) if u.transcription}
@@ -207,22 +211,25 @@ class Pipeline:
 
     def _corpus(self) -> None:
         found = make_reader(self.settings.corpus).read()
-        check = functools.partial(check_learnable, tasks=self.tasks, labels=self.labels, transcribed=not self.given)
-        corpus, tokenizer = prepare(found, self.settings.splits, self.alphabet, check)
+        check = partial(check_learnable, tasks=self.tasks, labels=self.labels, transcribed=not self.given)
+        file = self.run_dir / "praat.jsonl"
+        numbers = read_numbers(found.utterances, self.settings.quartiles, file, partial(track, description="Praat"))
+        corpus, tokenizer = prepare(found, self.settings.splits, self.alphabet, check, numbers)
         check(corpus.utterances)
         for given in self.given.values():
             given.check_unheard(corpus.utterances)
-        write_json(self.run_dir / "corpus.json", describe(corpus, tokenizer))
+        facts = describe(corpus, tokenizer) | {"quartiles": numbers.describe(corpus.utterances)}
+        write_json(self.run_dir / "corpus.json", facts)
         write_manifest(self.manifest, corpus.utterances)
 
     def _encode(self) -> None:
-        from disentangle_lightning.features.job import run_encode
+        from disentangle_lightning.features.job import expected_header, run_encode
 
         shared = Path(self.settings.encode.store) if self.settings.encode.store else None
         store = shared or self.store
         settings = replace(self.settings.encode, manifest=str(self.manifest), store=str(store))
         if self.given or shared:
-            header = _expected_header(settings)
+            header = expected_header(settings)
             for given in self.given.values():
                 given.check_features(header, read_layers(self.settings.stage1))
             if (store / COMPLETE).is_file():  # other runs may be looking at it too, so nothing there is locked
@@ -335,12 +342,3 @@ def _check_stages(settings: PipelineSettings, stage2: bool) -> None:
             raise UserError(
                 f"field '{name}.config' is missing; name a settings file, such as experiments/{name}/default.yaml"
             )
-
-
-def _expected_header(settings: EncodeSettings) -> dict[str, Any]:
-    """What a store of these settings says of itself."""
-    from disentangle_lightning.features.extract import corpus_and_header
-    from disentangle_lightning.features.job import load_encoder
-
-    encoder = load_encoder(settings.encoder, settings.revision, settings.precision, settings.window_seconds)
-    return corpus_and_header(settings.manifest, encoder, settings.dtype, settings.layers)[1]

@@ -95,6 +95,9 @@ class PipelineSettings:
             store, unless one is named, which several runs on the same audio then share.
         tasks: the labels for each of which a Stage 2 is trained; [] for Stage 1 alone.
         labels: the labels that every representation is probed for beside the tasks.
+        quartiles: which of tasks and labels are numbers, to be cut into the classes q1 to q4 at the quartiles of the
+            split train: labels whose values are numbers, or what Praat measures (see `corpus.praat.MEASURES`): pitch,
+            intensity, either's deviation, jitter, shimmer, length.
         stage1: `config`, a file as `fit` takes it; `set`, the fields to override in it; or `checkpoint`, a Stage 1
             that was trained before, as on another corpus: it is tested here, and all else is made with it.
         stage2: `config` and `set`, likewise.
@@ -112,6 +115,7 @@ class PipelineSettings:
     encode: EncodeSettings = field(default_factory=EncodeSettings)
     tasks: list[str] | None = None
     labels: list[str] = field(default_factory=list)
+    quartiles: list[str] = field(default_factory=list)
     stage1: Stage1Settings = field(default_factory=Stage1Settings)
     stage2: StageSettings = field(default_factory=StageSettings)
     probe: StageSettings = field(default_factory=StageSettings)

@@ -239,6 +239,9 @@ def test_nothing_of_what_was_said_is_in_the_alphabet(refused_corpus: Callable[..
         ),
         ({"splits": {"fractions": {"probe": 0, "train": 0.75}}}, "split 'probe' is empty"),
         ({"splits": {"disjoint": "microphone"}}, "disjoint is 'microphone'"),
+        ({"quartiles": ["pitch"]}, "field 'quartiles' names 'pitch', which is in neither field 'tasks' nor 'labels'"),
+        ({"quartiles": ["f0"], "labels": ["f0"]}, r"names 'f0', which is neither a label of the corpus \(emotion\)"),
+        ({"quartiles": ["emotion"]}, "label 'emotion' is 'calm', which is no number"),
     ],
 )
 def test_settings_that_cannot_be(refused_corpus: Callable[..., str], changed: dict[str, object], sentence: str) -> None:

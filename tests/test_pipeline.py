@@ -33,6 +33,8 @@ from tiny_pipeline import (
 
 from disentangle_lightning import pipeline
 from disentangle_lightning.analysis import duration, latent_map
+from disentangle_lightning.corpus import praat
+from disentangle_lightning.corpus.manifest import read_manifest
 from disentangle_lightning.encoder import DisentangledEncoder
 from disentangle_lightning.features import extract
 from disentangle_lightning.report import page
@@ -325,6 +327,7 @@ def test_an_override_of_a_stage_is_obeyed(finished: Path, tmp_path: Path, monkey
         (["--splits.seed", "3"], "splits.seed 0, not 3"),
         (["--encode.dtype", "float32"], "encode.dtype float16, not float32"),
         (["--labels", "[speaker, gender]"], "labels ['speaker'], not ['speaker', 'gender']"),
+        (["--quartiles", "[speaker]"], "quartiles [], not ['speaker']"),
         (["--alphabet", "AB"], "alphabet None, not AB"),
         (["--corpus.init_args.folder", "/elsewhere"], "corpus.init_args.folder"),
     ],
@@ -503,6 +506,43 @@ def test_stage_1_alone_on_one_layer_of_a_store_that_runs_share(
     other = ["--run_dir", finished.parent / f"{tmp_path.name}_other", "--encode.dtype", "float32"]
     error = refused("pipeline", "--config", settings, *store, *other)
     assert f"feature store {tmp_path / 'store'} was made with dtype float16, but this run has float32" in error
+
+
+def test_pitch_and_a_column_of_numbers_are_learnt_in_quartiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tones of 200 Hz (speaker s0) and 300 Hz (s1), by people of forty ages."""
+    rows = [row | {"age": f"{20 + i}.5"} for i, row in enumerate(corpus_rows())]
+    write_corpus(tmp_path / "corpus", rows)
+    write_encoder(tmp_path / "encoder")
+    what = {"tasks": ["pitch"], "labels": ["age", "speaker"], "quartiles": ["pitch", "age"]}
+    settings = write_settings(tmp_path, **what)
+    status, errors = command("pipeline", "--config", settings)
+    assert status == 0, errors
+    run = tmp_path / "run"
+
+    facts = json.loads((run / "corpus.json").read_text())
+    labelled = read_manifest(run / "manifest.jsonl")
+    trained = sorted(float(u.id) + 20.5 for u in labelled if u.split == "train")
+    assert facts["quartiles"]["age"] == {"of": "the label age", "edges": trained[3:12:4]}  # 16 clips train
+    assert {u.speaker for u in labelled if u.label("pitch") == "q1"} == {"s0"}
+    assert len(facts["labels"]["pitch"]) == 1 + len(facts["quartiles"]["pitch"]["edges"])
+    assert {"stage2_pitch.accuracy", "probe.textual.age.leakage"} <= figures_of(run).keys()
+    page = (run / "report.html").read_text()
+    assert "Quartiles of mean pitch (Hz), cut on train" in page
+    assert f"q1 {trained[3]:.4g}, q2 {trained[7]:.4g}, q3 {trained[11]:.4g}." in page
+
+    monkeypatch.setattr(praat, "measure", None)
+    status, errors = command("pipeline", "--config", settings)
+    assert status == 0, errors
+    error = refused("pipeline", "--config", settings, "--quartiles", "[pitch]")
+    assert "holds a run with quartiles ['pitch', 'age'], not ['pitch']" in error
+    # Stopped before the splits were made, it does not measure again what it has.
+    again = ["--run_dir", run.with_name("again"), "--tasks", "[pitch]", "--labels", "[]", "--quartiles", "[pitch]"]
+    run.with_name("again").mkdir()
+    shutil.copy(run / "praat.jsonl", run.with_name("again"))
+    monkeypatch.setattr(pipeline.Pipeline, "_encode", _cut_short)
+    status, errors = command("pipeline", "--config", settings, *again)
+    assert status == 130, errors
+    assert "corpus: " in errors
 
 
 def test_a_stage_without_its_file_is_named(finished: Path, tmp_path: Path) -> None:

@@ -66,7 +66,9 @@ def measure(waveform: NDArray[np.float32]) -> dict[str, float]:
     return values
 
 
-def measure_corpus(utterances: Sequence[Utterance], file: Path, track: Track = iter) -> dict[str, dict[str, float]]:
+def measure_corpus(
+    utterances: Sequence[Utterance], file: Path, track: Track = iter, skip_unreadable: bool = False
+) -> dict[str, dict[str, float]]:
     """{id: `measure`} of every utterance.
 
     A line is written as soon as a clip is measured, so that the same call goes on after an interruption.
@@ -75,6 +77,7 @@ def measure_corpus(utterances: Sequence[Utterance], file: Path, track: Track = i
         utterances: of which audio.
         file: the JSONL in which they are kept; its first line says of which audio they are.
         track: shows progress over those that are still to be measured.
+        skip_unreadable: leaves out an utterance whose audio cannot be read.
 
     Raises:
         UserError: the file holds measures of other audio, or audio cannot be read.
@@ -86,7 +89,13 @@ def measure_corpus(utterances: Sequence[Utterance], file: Path, track: Track = i
             out.truncate(0)
             out.write(f"{heading}\n")
         for utterance in track([u for u in utterances if u.id not in done]):
-            done[utterance.id] = measure(load_utterance(utterance).numpy())
+            try:
+                waveform = load_utterance(utterance).numpy()
+            except UserError:
+                if skip_unreadable:
+                    continue
+                raise
+            done[utterance.id] = measure(waveform)
             values = {name: None if math.isnan(value) else value for name, value in done[utterance.id].items()}
             out.write(json.dumps({"id": utterance.id} | values) + "\n")
             out.flush()

@@ -9,6 +9,7 @@ from typing import cast
 
 from disentangle_lightning.corpus.checks import drop_unspeakable
 from disentangle_lightning.corpus.manifest import TRAINING_SPLITS, Corpus, Skipped, Utterance
+from disentangle_lightning.corpus.numbers import Numbers
 from disentangle_lightning.corpus.splits import Disjoint, assign_splits
 from disentangle_lightning.corpus.tokenizer import ENGLISH_ALPHABET, CTCTokenizer, fold_text
 from disentangle_lightning.errors import UserError
@@ -74,15 +75,20 @@ def divide(
 
 
 def prepare(
-    found: Corpus, splits: SplitSettings | None, alphabet: str | None = None, check: Check = lambda divided: None
+    found: Corpus,
+    splits: SplitSettings | None,
+    alphabet: str | None = None,
+    check: Check = lambda divided: None,
+    numbers: Numbers | None = None,
 ) -> tuple[Corpus, CTCTokenizer]:
-    """Leave out what has no letter of the alphabet, and assign the splits.
+    """Leave out what has no letter of the alphabet, assign the splits, and then cut numbers into classes.
 
     Args:
         found: what a reader found.
         splits: None leaves every utterance in the split it came with, or in none.
         alphabet: None chooses it, from the training splits where there are any and from everything else.
         check: see `divide`.
+        numbers: what becomes a label in quartiles, once it is known who trains.
 
     Returns:
         The corpus, with the utterances that were left out among the skipped; and the tokenizer of the alphabet.
@@ -95,13 +101,14 @@ def prepare(
     skipped = [*found.skipped, *unspeakable]
     if not utterances:
         raise UserError(f"the corpus has no usable utterance: {len(skipped)} were skipped")
+    numbers = numbers or Numbers({}, {})
     if splits is not None:
-        utterances, left_out = divide(utterances, splits, check)
+        utterances, left_out = divide(utterances, splits, lambda divided: check(numbers.as_labels(divided)))
         skipped += left_out
     if alphabet is None:
         trains = any(u.split in TRAINING_SPLITS for u in utterances)
         alphabet = choose_alphabet(utterances) if trains else _of_everything(utterances)
-    return Corpus(utterances, skipped), CTCTokenizer(alphabet)
+    return Corpus(numbers.as_labels(utterances), skipped), CTCTokenizer(alphabet)
 
 
 def _sentences_tested(utterances: Sequence[Utterance]) -> int:

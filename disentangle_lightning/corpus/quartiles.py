@@ -41,15 +41,14 @@ def with_quartiles(
     """The utterances with the bin of each measure as a label of its name; an undefined one is missing.
 
     Args:
-        utterances: any; those without measures get no label.
+        utterances: any; those without measures get no such label, and lose one of that name.
         measures: {id: {measure: value}}.
         edges: {measure: `quartile_edges` of the training split}.
     """
-    return [
-        replace(u, labels=u.labels | {name: bin for name, bin in _bins(measures.get(u.id, {}), edges) if bin})
-        for u in utterances
-    ]
-
-
-def _bins(values: Mapping[str, float], edges: Mapping[str, Sequence[float]]) -> list[tuple[str, str | None]]:
-    return [(name, quartile(values.get(name, math.nan), cuts)) for name, cuts in edges.items()]
+    labelled = []
+    for u in utterances:
+        others = {name: value for name, value in u.labels.items() if name not in edges}
+        values = measures.get(u.id, {})
+        bins = {name: quartile(values.get(name, math.nan), cuts) for name, cuts in edges.items()}
+        labelled.append(replace(u, labels=others | {name: bin for name, bin in bins.items() if bin}))
+    return labelled

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 
 from disentangle_lightning.errors import UserError
-from disentangle_lightning.features.extract import EncodeSummary, encode
+from disentangle_lightning.features.extract import EncodeSummary, corpus_and_header, encode
 from disentangle_lightning.features.merge import merge
 from disentangle_lightning.features.parts import Part
 from disentangle_lightning.memory import keep_freed_memory
@@ -50,6 +50,16 @@ def load_encoder(name: str, revision: str | None, precision: str, window_seconds
     return FrozenSpeechEncoder.from_pretrained(
         str(folder.resolve()) if folder.is_dir() else name, revision, cast(Precision, precision), window_seconds
     )
+
+
+def expected_header(settings: EncodeSettings) -> dict[str, Any]:
+    """What a store of these settings says of itself.
+
+    Raises:
+        UserError: see `load_encoder` and `extract.corpus_and_header`.
+    """
+    encoder = load_encoder(settings.encoder, settings.revision, settings.precision, settings.window_seconds)
+    return corpus_and_header(settings.manifest, encoder, settings.dtype, settings.layers)[1]
 
 
 def _available(device: str) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from disentangle_lightning.errors import UserError
+from disentangle_lightning.report.corpus_facts import CorpusFacts
 from disentangle_lightning.summary import aggregate
 
 _T = TypeVar("_T")
@@ -85,17 +86,6 @@ class Seed:
     def values(self) -> dict[str, float]:
         """The figures of every finished step."""
         return {name: value for step in self.steps.values() for name, value in step.values.items()}
-
-
-@dataclass(frozen=True)
-class CorpusFacts:
-    """corpus.json: what the run was given, and what it had to leave out."""
-
-    splits: dict[str, dict[str, float]]
-    shared: dict[str, dict[str, int]]
-    labels: dict[str, dict[str, int]]
-    skipped: list[tuple[str, str]]
-    unknown_characters: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -196,7 +186,7 @@ def read_run(path: str | Path) -> RunDirectory:
         path=path,
         measurements=measurements,
         seeds=seeds,
-        corpus=read_optional_json(path / "corpus.json", _corpus_facts),
+        corpus=read_optional_json(path / "corpus.json", CorpusFacts.parse),
         provenance=read_optional_json(path / "provenance.json", dict) or {},
         config=config.read_text(encoding="utf-8", errors="replace") if config.is_file() else None,
     )
@@ -310,17 +300,6 @@ def _latent_map(data: Any) -> LatentMap:
     if {len(ids)} != {len(ids), *map(len, labels.values()), *map(len, points.values())}:
         raise ValueError("points, labels and ids differ in number")
     return LatentMap(ids, points, labels, str(data["method"]))
-
-
-def _corpus_facts(data: Any) -> CorpusFacts:
-    return CorpusFacts(
-        splits={str(s): {str(k): float(v) for k, v in facts.items()} for s, facts in data["splits"].items()},
-        # Older runs did not count them.
-        shared={str(n): {str(w): int(k) for w, k in counts.items()} for n, counts in data.get("shared", {}).items()},
-        labels={str(n): {str(c): int(k) for c, k in counts.items()} for n, counts in data["labels"].items()},
-        skipped=[(str(s["id"]), str(s["reason"])) for s in data["skipped"]],
-        unknown_characters={str(c): int(n) for c, n in data["unknown_characters"].items()},
-    )
 
 
 def read_optional_json(path: Path, parse: Callable[[Any], _T]) -> _T | None:
