@@ -49,12 +49,15 @@ class SplitSettings:
             share both; auto keeps apart what can be (see `corpus.prepare.divide`).
         stratify: a label whose classes keep their share in every split.
         seed: decides who goes where.
+        probe_from: whose speakers and sentences the split probe shares: those of train, or with `test` those of test,
+            so that with `disjoint` probes and attackers have heard who is tested, and no stage has.
     """
 
     fractions: dict[str, float] = field(default_factory=lambda: {"train": 0.6, "probe": 0.15, "dev": 0.1, "test": 0.15})
     disjoint: str | None = "auto"
     stratify: str | None = None
     seed: int = 0
+    probe_from: str = "train"
 
 
 @dataclass

@@ -543,7 +543,7 @@ def test_the_papers_protocol_from_end_to_end(tmp_path: Path, monkeypatch: pytest
     session = ["--corpus.init_args.test_session", "5", "--splits.disjoint", "auto", "--labels", "[gender]"]
     run("emotion", "--corpus.init_args.folder", "IEMOCAP", *session, "--run_dir", "unheard")
     facts = json.loads((tmp_path / "unheard" / "corpus.json").read_text())
-    assert facts["shared"]["speakers"] == {"test": 2, "trained": 0}
+    assert facts["shared"]["speakers"] == {"test": 2, "trained": 0, "probed": 0}
 
     here = "runs/paper/hubert"
     layer = ["--config", "experiments/paper/layer.yaml", "--stage1.set.data.layers", "[2]"]

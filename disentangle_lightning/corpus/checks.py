@@ -33,8 +33,8 @@ def describe(corpus: Corpus, tokenizer: CTCTokenizer) -> dict[str, Any]:
     Returns:
         splits: {split: {utterances, hours, speakers}}, in the order of `SPLITS`, without empty ones; utterances that
             have no split are `unassigned`;
-        shared: {speakers: {test, trained}, sentences: {test, trained}}: how many of those in test there are, and how
-            many of them are in a training split, too; without those that nobody wrote down;
+        shared: {speakers: {test, trained, probed}, sentences: {test, trained, probed}}: how many of those in test
+            there are, and how many of them are in train and in probe, too; without those that nobody wrote down;
         labels: {name: {class: utterances}}, `speaker` among them;
         skipped: [{id, reason}];
         unknown_characters: {character: count} of what transcriptions lose outside the alphabet, the most
@@ -67,17 +67,18 @@ def describe(corpus: Corpus, tokenizer: CTCTokenizer) -> dict[str, Any]:
 
 
 def _shared(utterances: Sequence[Utterance]) -> dict[str, dict[str, int]]:
-    tested = [u for u in utterances if u.split == "test"]
-    trained = [u for u in utterances if u.split in TRAINING_SPLITS]
     keys: dict[str, Callable[[Utterance], str | None]] = {
         "speakers": lambda u: u.speaker,
         "sentences": lambda u: fold_text(u.transcription or "") or None,
     }
     shared = {}
     for name, key in keys.items():
-        here, there = ({value for u in some if (value := key(u)) is not None} for some in (tested, trained))
-        if here:
-            shared[name] = {"test": len(here), "trained": len(here & there)}
+        in_split = {
+            split: {v for u in utterances if u.split == split and (v := key(u)) is not None} for split in SPLITS
+        }
+        if here := in_split["test"]:
+            trained, probed = (len(here & in_split[split]) for split in TRAINING_SPLITS)
+            shared[name] = {"test": len(here), "trained": trained, "probed": probed}
     return shared
 
 

@@ -86,8 +86,11 @@ def _splits(splits: Mapping[str, Any]) -> Table:
 
 
 def _shared(shared: Mapping[str, Mapping[str, int]]) -> str:
-    parts = (f"{counts['trained']} of the {counts['test']} {name}" for name, counts in shared.items())
-    return f"Of test, {' and '.join(parts)} are in {' or '.join(TRAINING_SPLITS)} as well."
+    parts = (
+        f"{counts['trained']} of the {counts['test']} {name} are in train as well, {counts['probed']} in probe"
+        for name, counts in shared.items()
+    )
+    return f"Of test, {'; '.join(parts)}."
 
 
 def _labels(labels: Mapping[str, Mapping[str, int]]) -> Table:

@@ -10,7 +10,7 @@ from typing import cast
 from disentangle_lightning.corpus.checks import drop_unspeakable
 from disentangle_lightning.corpus.manifest import TRAINING_SPLITS, Corpus, Skipped, Utterance
 from disentangle_lightning.corpus.numbers import Numbers
-from disentangle_lightning.corpus.splits import Disjoint, assign_splits
+from disentangle_lightning.corpus.splits import Disjoint, ProbeFrom, assign_splits
 from disentangle_lightning.corpus.tokenizer import ENGLISH_ALPHABET, CTCTokenizer, fold_text
 from disentangle_lightning.errors import UserError
 from disentangle_lightning.settings import SplitSettings
@@ -54,7 +54,8 @@ def divide(
     """
 
     def by(disjoint: Disjoint | None) -> tuple[list[Utterance], list[Skipped]]:
-        return assign_splits(utterances, splits.fractions, disjoint, splits.stratify, splits.seed)
+        probe_from = cast(ProbeFrom, splits.probe_from)
+        return assign_splits(utterances, splits.fractions, disjoint, splits.stratify, splits.seed, probe_from)
 
     if splits.disjoint != AUTO:
         return by(cast(Disjoint | None, splits.disjoint))

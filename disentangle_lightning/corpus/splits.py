@@ -7,7 +7,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +17,9 @@ from disentangle_lightning.corpus.tokenizer import fold_text
 from disentangle_lightning.errors import UserError
 
 Disjoint = Literal["speaker", "sentence", "speaker+sentence"]
+ProbeFrom = Literal["train", "test"]
 
 _HELD_OUT = ("test", "dev")
-_OWN_SIDE = {"test": "test", "dev": "dev", "probe": "train"}
-"""The side of an utterance that keeps the split it came with; train and None may become any split."""
 
 _Key = Callable[[Utterance], str]
 _Array = NDArray[np.float64]
@@ -32,6 +31,7 @@ def assign_splits(
     disjoint: Disjoint | None = None,
     stratify: str | None = None,
     seed: int = 0,
+    probe_from: ProbeFrom = "train",
 ) -> tuple[list[Utterance], list[Skipped]]:
     """Give every utterance a split: train, probe, dev or test.
 
@@ -40,7 +40,8 @@ def assign_splits(
     punctuation and spacing are one sentence). With both, an utterance whose speaker and sentence belong to
     different sides is left out: of a corpus in which everyone says everything, test keeps the square of its
     fraction. Probe is then taken from the training side, utterance by utterance, so that it shares its
-    speakers and sentences.
+    speakers and sentences. With `probe_from="test"` it shares those of test instead: probe and test then are of
+    speakers, or sentences, that no stage has heard.
 
     Splits that the corpus came with are kept: only those it lacks are made, each the given fraction of what
     the corpus calls train or gives no split. If the corpus' own splits share a speaker or sentence that
@@ -55,6 +56,7 @@ def assign_splits(
         disjoint: what the sides must not share.
         stratify: the name of a label, or `speaker`.
         seed: decides who goes where.
+        probe_from: the side that probe belongs to.
 
     Returns:
         The utterances, in their order, each with a split; and those left out, with the reason.
@@ -62,9 +64,10 @@ def assign_splits(
     Raises:
         UserError: the fractions are not fractions; an utterance lacks the speaker or transcription that
             `disjoint` needs; no utterance has the label `stratify`, or it is kept disjoint; a split would be
-            empty, or without one of its classes.
+            empty, or without one of its classes; probe would have to be taken out of a test split that is given.
     """
     _check_fractions(fractions)
+    own_side = {"test": "test", "dev": "dev", "probe": probe_from}  # of a split that is kept
     keys = _keys(disjoint)
     for u in utterances:
         for name, key in keys.items():
@@ -80,11 +83,21 @@ def assign_splits(
     own = {u.split for u in utterances}
     pool = [u for u in utterances if u.split in ("train", None)]
     made = {side: fractions[side] for side in _HELD_OUT if side not in own and fractions[side] > 0}
+    probe = fractions.get("probe", 0) if "probe" not in own else 0.0
+    if probe and probe_from == "test":
+        if "test" not in made:
+            raise UserError(
+                "probe_from 'test' takes split 'probe' out of a test split that is made; this corpus comes with its "
+                "own, so give it a split 'probe' as well"
+            )
+        made["test"] += probe
+    elif probe_from not in get_args(ProbeFrom):
+        raise UserError(f"probe_from is '{probe_from}'; expected {' or '.join(get_args(ProbeFrom))}")
     shares = {"train": 1 - sum(made.values())} | made
 
-    sides: dict[str, set[str]] = {u.id: {_OWN_SIDE[u.split]} if u.split in _OWN_SIDE else set() for u in utterances}
+    sides: dict[str, set[str]] = {u.id: {own_side[u.split]} if u.split in own_side else set() for u in utterances}
     for key in keys.values():
-        side_of = _claimed(key, utterances)
+        side_of = _claimed(key, utterances, own_side)
         free = _free_groups(key, pool, sides, side_of)
         side_of |= _apportion(free, shares, stratify, seed)
         for u in utterances:
@@ -93,17 +106,17 @@ def assign_splits(
     splits: dict[str, str] = {}
     skipped: list[Skipped] = []
     for u in utterances:
-        may_go_to = {_OWN_SIDE[u.split]} if u.split in _OWN_SIDE else set(shares)
+        may_go_to = {own_side[u.split]} if u.split in own_side else set(shares)
         if len(sides[u.id]) == 1 and sides[u.id] <= may_go_to:
-            splits[u.id] = u.split if u.split in _OWN_SIDE else min(sides[u.id])
+            splits[u.id] = u.split if u.split in own_side else min(sides[u.id])
         else:
             shared = " and ".join(keys)
             skipped.append(Skipped(u.id, f"shares its {shared} with {' and '.join(sorted(sides[u.id]))}"))
 
-    if "probe" not in own and fractions.get("probe", 0) > 0:
-        share = fractions["probe"] / shares["train"]
-        training = {u.id: [u] for u in pool if splits.get(u.id) == "train"}
-        splits |= _apportion(training, {"train": 1 - share, "probe": share}, stratify, seed)
+    if probe:
+        share = probe / shares[probe_from]
+        beside = {u.id: [u] for u in pool if splits.get(u.id) == probe_from}
+        splits |= _apportion(beside, {probe_from: 1 - share, "probe": share}, stratify, seed)
 
     assigned = [replace(u, split=splits[u.id]) for u in utterances if u.id in splits]
     needed = [s for s in SPLITS if s != "probe" or s in own or fractions.get(s, 0) > 0]
@@ -111,10 +124,10 @@ def assign_splits(
     return assigned, skipped
 
 
-def _claimed(key: _Key, utterances: Sequence[Utterance]) -> dict[str, str]:
+def _claimed(key: _Key, utterances: Sequence[Utterance], own_side: Mapping[str, str]) -> dict[str, str]:
     """The groups that the corpus' own splits have already put on a side; test before dev before probe."""
     claimed: dict[str, str] = {}
-    for split, side in _OWN_SIDE.items():
+    for split, side in own_side.items():
         for u in utterances:
             if u.split == split:
                 claimed.setdefault(key(u), side)

@@ -46,7 +46,10 @@ def test_a_corpus_is_described_in_numbers(tmp_path: Path) -> None:
             "test": {"utterances": 3, "hours": 39.6 / 3600, "speakers": 2},
             "unassigned": {"utterances": 1, "hours": 0.2, "speakers": 0},
         },
-        "shared": {"speakers": {"test": 2, "trained": 0}, "sentences": {"test": 2, "trained": 1}},
+        "shared": {
+            "speakers": {"test": 2, "trained": 0, "probed": 0},
+            "sentences": {"test": 2, "trained": 1, "probed": 0},
+        },
         "labels": {
             "age": {"9": 1},
             "emotion": {"happy": 1, "sad": 2},

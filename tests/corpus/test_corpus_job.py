@@ -135,7 +135,7 @@ def test_the_tables_of_a_corpus_that_can_be_trained_on(
         capsys, monkeypatch, "ravdess", actors, "--out", tmp_path / "m.jsonl", "--splits.disjoint", "speaker"
     )
     assert ["test", "4", "0.00", "1"] in rows(page)
-    assert "Of test, 0 of the 1 speakers and 2 of the 2 sentences are in train or probe as well." in page
+    assert "Of test, 0 of the 1 speakers are in train as well, 0 in probe; 2 of the 2 sentences are in train" in page
     assert ["emotion", "24", "happy: 12, sad: 12"] in rows(page)
     assert ["sung, not spoken", "1", "Actor_01/03-02-03-01-01-01-01"] in rows(page)
     assert "Alphabet, by the transcriptions of splits train and probe (English): 'ABC" in page

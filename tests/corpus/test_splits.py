@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -84,6 +85,37 @@ def test_disjoint_by_both_loses_nothing_where_everyone_says_something_else() -> 
     assert shared(assigned, "speaker") == shared(assigned, "sentence") == set()
     assert counts(assigned) == {"train": 60, "probe": 10, "dev": 10, "test": 20}
     assert skipped == []
+
+
+def test_probe_of_those_who_are_tested_is_unheard_by_the_stages() -> None:
+    def heard(*splits: str) -> dict[str, set[str]]:
+        members = [u for u in assigned if u.split in splits]
+        return {"speaker": {u.speaker or "" for u in members}, "sentence": {u.transcription or "" for u in members}}
+
+    assigned, _ = assign_splits(crossed(10, 20), FRACTIONS, "speaker", probe_from="test")
+    assert counts(assigned) == {"train": 120, "probe": 20, "dev": 20, "test": 40}
+    assert heard("train", "dev")["speaker"].isdisjoint(heard("probe", "test")["speaker"])
+    assert heard("probe")["speaker"] == heard("test")["speaker"]
+
+    assigned, _ = assign_splits(crossed(10, 20), FRACTIONS, "speaker+sentence", probe_from="test")
+    assert counts(assigned) == {"train": 72, "probe": 6, "dev": 2, "test": 12}  # 3 speakers in 10, 6 sentences in 20
+    for what, of_stages in heard("train", "dev").items():
+        assert of_stages.isdisjoint(heard("probe", "test")[what])
+
+    # A probe of its own says on which side its speakers are.
+    own = [replace(u, split="probe" if u.speaker == "s3" else None) for u in crossed(10, 20)]
+    fractions = {"train": 0.6, "dev": 0.1, "test": 0.3}
+    assigned, left_out = assign_splits(own, fractions, "speaker", probe_from="test")
+    assert left_out == []
+    assert heard("probe")["speaker"].isdisjoint(heard("train", "dev")["speaker"])
+
+
+def test_no_probe_is_taken_out_of_a_test_split_that_is_given() -> None:
+    own = [replace(u, split=("train", "test")[u.speaker == "s3"]) for u in crossed(10, 20)]
+    with pytest.raises(UserError, match="comes with its own, so give it a split 'probe' as well"):
+        assign_splits(own, FRACTIONS, "speaker", probe_from="test")
+    with pytest.raises(UserError, match="probe_from is 'dev'; expected train or test"):
+        assign_splits(own, FRACTIONS, probe_from="dev")  # type: ignore[arg-type]
 
 
 def test_each_class_keeps_its_share_as_closely_as_counts_allow() -> None:

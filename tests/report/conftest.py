@@ -251,7 +251,8 @@ def _corpus(labels: dict[str, list[str]], skipped: list[dict[str, str]]) -> dict
     sizes = {"train": 1200, "probe": 600, "dev": 200, "test": 400}
     return {
         "splits": {s: {"utterances": n, "hours": n * 2.4 / 3600, "speakers": 6} for s, n in sizes.items()},
-        "shared": {"speakers": {"test": 6, "trained": 6}, "sentences": {"test": 40, "trained": 0}},
+        # Older runs did not tell train from probe.
+        "shared": {"speakers": {"test": 6, "trained": 6, "probed": 0}, "sentences": {"test": 40, "trained": 0}},
         "labels": {name: dict.fromkeys(classes, 2400 // len(classes)) for name, classes in labels.items()},
         "skipped": skipped,
         "unknown_characters": {},

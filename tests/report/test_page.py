@@ -90,7 +90,8 @@ def test_every_section_stands_in_order(live):
         "41.0 ± 0.0",  # active dimensions
         "python -m disentangle_lightning pipeline --config experiments/demo.yaml",
         "beta: 0.1",  # config
-        "Of test, 6 of the 6 speakers and 0 of the 40 sentences are in train or probe as well.",
+        "Of test, 6 of the 6 speakers are in train and 0 in probe as well; "
+        "0 of the 40 sentences are in train or probe as well.",
         "2.14.1",  # torch
         "probe.acoustic_speaker.ctc.wer",  # the list of all figures
     ],
