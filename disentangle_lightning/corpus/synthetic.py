@@ -21,7 +21,7 @@ from disentangle_lightning.corpus import espeak
 from disentangle_lightning.corpus.audio import SAMPLE_RATE, resample
 from disentangle_lightning.corpus.espeak import Prosody
 from disentangle_lightning.corpus.manifest import Corpus, Utterance
-from disentangle_lightning.corpus.sentences import make_sentences
+from disentangle_lightning.corpus.sentences import LANGUAGES, make_sentences
 from disentangle_lightning.errors import UserError
 
 SPEAKERS = {
@@ -50,6 +50,7 @@ class _Clip:
     speaker: str
     style: str
     path: str
+    language: str
 
 
 class SyntheticSpeech:
@@ -69,9 +70,10 @@ class SyntheticSpeech:
         speakers: how many voices, at most 16, both genders in turn.
         styles_per_sentence: 1 to 4 styles in which each speaker says each sentence.
         seed: decides the sentences.
+        language: en-us or de; the embedded encoder was trained on English alone.
 
     Raises:
-        UserError: a count is out of range, or the folder was made with other settings.
+        UserError: a count is out of range, the language is another, or the folder was made with other settings.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class SyntheticSpeech:
         speakers: int = 12,
         styles_per_sentence: int = 4,
         seed: int = 0,
+        language: str = "en-us",
     ) -> None:
         if not 1 <= speakers <= len(SPEAKERS):
             raise UserError(f"speakers is {speakers}; the synthetic corpus has 1 to {len(SPEAKERS)} voices")
@@ -88,9 +91,12 @@ class SyntheticSpeech:
             raise UserError(f"styles_per_sentence is {styles_per_sentence}; there are 1 to {len(STYLES)} styles")
         if sentences < 1:
             raise UserError(f"sentences is {sentences}; at least one is needed")
+        if language not in LANGUAGES:
+            raise UserError(f"language is '{language}'; the synthetic corpus speaks {' and '.join(LANGUAGES)}")
         self.folder = Path(folder)
+        self._language = language
         self._voices = list(SPEAKERS)[:speakers]
-        self._texts = make_sentences(sentences, seed)
+        self._texts = make_sentences(sentences, seed, language=language)
         self._styles_per_sentence = styles_per_sentence
 
     def read(self) -> Corpus:
@@ -116,7 +122,7 @@ class SyntheticSpeech:
                     style = styles[(s + v // 2 + k) % len(styles)]
                     id = f"s{s:04d}_{voice}_{style}"
                     path = self.folder / voice / f"{id}.flac"
-                    clips.append(_Clip(id, text, voice, style, str(path)))
+                    clips.append(_Clip(id, text, voice, style, str(path), self._language))
         return clips
 
     def _check_recipe(self) -> None:
@@ -155,9 +161,9 @@ def voice_quality(voice: str) -> dict[str, str]:
     }
 
 
-def speak(text: str, voice: str, prosody: Prosody) -> torch.Tensor:
+def speak(text: str, voice: str, prosody: Prosody, language: str = "en-us") -> torch.Tensor:
     """One sentence in one voice: [samples] float32 at 16 kHz."""
-    samples = espeak.synthesize(text, f"en-us+{voice}", prosody)
+    samples = espeak.synthesize(text, f"{language}+{voice}", prosody)
     return resample(torch.from_numpy(samples.astype(np.float32) / 32768), espeak.SAMPLE_RATE)
 
 
@@ -166,7 +172,7 @@ def _speak(clip: _Clip) -> None:
     path = Path(clip.path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(f".{os.getpid()}.tmp")  # two runs may fill one folder
-    waveform = speak(clip.text, clip.speaker, STYLES[clip.style]).numpy()
+    waveform = speak(clip.text, clip.speaker, STYLES[clip.style], clip.language).numpy()
     soundfile.write(temporary, waveform, SAMPLE_RATE, format="FLAC")
     temporary.replace(path)
 

@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from disentangle_lightning.corpus import synthetic
 from disentangle_lightning.corpus.audio import load_utterance
 from disentangle_lightning.corpus.espeak import Prosody, synthesize
 from disentangle_lightning.corpus.manifest import Utterance
+from disentangle_lightning.corpus.sentences import make_sentences
 from disentangle_lightning.corpus.synthetic import SPEAKERS, STYLES, SyntheticSpeech, speak, voice_quality
 from disentangle_lightning.errors import UserError
 
@@ -143,11 +145,25 @@ def test_a_damaged_recipe_is_refused(tmp_path: Path) -> None:
         ({"speakers": 0}, "1 to 16 voices"),
         ({"speakers": 17}, "1 to 16 voices"),
         ({"styles_per_sentence": 5}, "1 to 4 styles"),
+        ({"language": "fr"}, "language is 'fr'; the synthetic corpus speaks en-us and de"),
     ],
 )
-def test_counts_out_of_range_are_refused(tmp_path: Path, settings: dict[str, int], message: str) -> None:
+def test_what_cannot_be_spoken_is_refused(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         SyntheticSpeech(str(tmp_path), **settings)
+
+
+def test_german_is_spoken_by_the_same_voices_as_german(tmp_path: Path) -> None:
+    reader = SyntheticSpeech(str(tmp_path), sentences=6, speakers=2, styles_per_sentence=1, language="de")
+    german = reader.read().utterances
+    assert {u.transcription for u in german} == set(make_sentences(6, language="de"))
+    first = german[0]
+    spoken = load_utterance(first)
+    text, style = first.transcription or "", STYLES[first.label("style") or ""]
+    assert len(spoken) == len(speak(text, first.speaker or "", style, "de"))
+    assert len(spoken) != len(speak(text, first.speaker or "", style))
+    with pytest.raises(UserError, match="made with other settings"):
+        SyntheticSpeech(str(tmp_path), sentences=6, speakers=2, styles_per_sentence=1).read()
 
 
 def pitch(waveform: torch.Tensor) -> float:

@@ -33,6 +33,7 @@ from disentangle_lightning.atomic import write_text
 from disentangle_lightning.errors import UserError
 from disentangle_lightning.report.analysis_result import AnalysisResult
 from disentangle_lightning.report.run_directory import to_measurements
+from disentangle_lightning.report.wording import percent
 from disentangle_lightning.summary import aggregate
 
 LISTENING_PAGE, BOUNDARIES = "listen.html", "boundaries.json"
@@ -80,6 +81,11 @@ def analyze(run: TrainedRun, settings: AttributionSettings, folder: Path) -> Ana
         )
         if len(run.seeds) > 1:
             figures |= seed_figures(name, [explanations for explanations, _ in of_seeds])
+            notes.append(
+                f"All {len(run.seeds)} seeds gave the same class ({task}) to "
+                f"{percent(figures[f'{name}.between_seeds.share'])} of the explained utterances. Only of these is it "
+                "asked whether seeds rank the frames alike."
+            )
         explanations, traces = of_seeds[0]
         curves.append(curves_drawing(task, traces, f"attribution-curves{place}"))
         shown = evenly(list(zip(clips, explanations, strict=True)), settings.shown)
