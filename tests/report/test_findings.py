@@ -149,6 +149,13 @@ def test_many_skips_are_a_warning(read):
     assert finding(run, "200 utterances").severity is Severity.WARNING
 
 
+def test_what_is_left_out_to_keep_splits_apart_is_no_fault_of_the_corpus(read):
+    mixing = [{"id": str(i), "reason": "shares its speaker and sentence with test and train"} for i in range(600)]
+    run = read(skipped=[*mixing, {"id": "x", "reason": "is silent"}])
+    assert finding(run, "1 utterance was left out").severity is Severity.NOTE
+    assert not [f for f in find(read(skipped=mixing)) if "left out" in f.title]
+
+
 def test_clips_too_short_for_ctc_are_counted(read):
     assert "7 clips" in finding(read(change={"stage1.infeasible": 7.0}), "Some clips are too short").evidence
 
