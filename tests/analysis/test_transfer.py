@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from planted import plant
 from tiny_pipeline import command, finished_run, refused, write_corpus
 
 from disentangle_lightning.analysis.transfer.listener import Heard, Trained, collapsed, figures_of
+from disentangle_lightning.corpus.manifest import read_manifest, write_manifest
 from disentangle_lightning.features.batch import FrameBatch
 from disentangle_lightning.report.analysis_result import read_result
 from disentangle_lightning.tasks.stage1 import Stage1VIB
@@ -160,3 +163,33 @@ def _with(batch: FrameBatch, features: torch.Tensor) -> FrameBatch:
     return FrameBatch(
         features, batch.segments, batch.ids, batch.targets, batch.target_lengths, batch.labels, batch.transcriptions
     )
+
+
+def test_a_language_in_other_letters_and_a_label_of_its_own(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    """Of another run, nothing but the encoder need be the same: readers are fitted for a label that no stage knows."""
+    for name in ("run", "russian"):
+        shutil.copytree(finished_run(tmp_path_factory), tmp_path / name, symlinks=True)
+    write_corpus(tmp_path / "corpus")
+    other = tmp_path / "russian"
+    utterances = read_manifest(other / "manifest.jsonl")
+    foreign = [
+        replace(u, transcription="да нет", labels={"intent": "ask" if u.speaker == "s0" else "tell"})
+        for u in utterances
+    ]
+    write_manifest(other / "manifest.jsonl", foreign)
+    config = yaml.safe_load((other / "config.yaml").read_text()) | {"tasks": [], "labels": ["intent"]}
+    (other / "config.yaml").write_text(yaml.safe_dump(config))
+    none = ("--noise", "[]", "--rt60", "[]", "--utterances", "8")
+    status, errors = command("analyze", "transfer", tmp_path / "run", *none, "--others", f"[{other}]")
+    assert status == 0, errors
+    found = {
+        name.removeprefix("transfer.run_russian."): value
+        for name, value in read_result(tmp_path / "run" / "analysis" / "transfer").figures.items()
+        if name.startswith("transfer.run_russian.")
+    }
+    assert found["reader.hidden.intent.accuracy"] == 1, "who asks has another pitch"
+    assert found["stage1.rate_bits_per_second"] > 0
+    assert not [name for name in found if ".wer" in name], "Stage 1 has no letter for any of these words"
+    assert not [name for name in found if "emotion.accuracy" in name or name.startswith("probe.")]
