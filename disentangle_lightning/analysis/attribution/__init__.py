@@ -82,9 +82,9 @@ def analyze(run: TrainedRun, settings: AttributionSettings, folder: Path) -> Ana
         if len(run.seeds) > 1:
             figures |= seed_figures(name, [explanations for explanations, _ in of_seeds])
             notes.append(
-                f"All {len(run.seeds)} seeds gave the same class ({task}) to "
+                f"The {len(run.seeds)} seeds agree on the class ({task}) of "
                 f"{percent(figures[f'{name}.between_seeds.share'])} of the explained utterances. Only of these is it "
-                "asked whether seeds rank the frames alike."
+                "asked whether they rank the frames alike."
             )
         explanations, traces = of_seeds[0]
         curves.append(curves_drawing(task, traces, f"attribution-curves{place}"))

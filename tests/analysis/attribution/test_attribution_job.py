@@ -49,7 +49,7 @@ def test_every_figure_is_there_and_the_page_can_be_listened_to(run: Path) -> Non
     assert {f"attribution.emotion.{name}" for name in wanted} <= found.keys()
     # The same training twice: where its rank correlation is not 1, different things were compared.
     assert found["attribution.emotion.ig.between_seeds"].value == pytest.approx(1)
-    assert any("All 2 seeds gave the same class (emotion) to 100.0%" in note for note in result.notes)
+    assert any("The 2 seeds agree on the class (emotion) of 100.0%" in note for note in result.notes)
     assert found["attribution.emotion.ig.completeness_error"].value < 0.01
     assert found["attribution.emotion.waveform.completeness_error"].value < 0.2
     tested = [u for u in TrainedRun(run).utterances.values() if u.split == "test"]
