@@ -180,7 +180,7 @@ def _analyze_parser(program: str) -> argparse.ArgumentParser:
 
     parser = argparse.ArgumentParser(
         prog=program,
-        usage=f"{program} NAME RUN_DIR [--config FILE ...] [--FIELD VALUE ...]",
+        usage=f"{program} NAME RUN_DIR [--config FILE ...] [--jobs N] [--FIELD VALUE ...]",
         description="A question asked of a finished run of the pipeline; the answer goes into its report page.\n"
         "NAME is `all` for one after the other, whose fields are then --NAME.FIELD.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -195,6 +195,13 @@ def _analyze_parser(program: str) -> argparse.ArgumentParser:
         metavar="FILE",
         help="settings of the analysis, such as experiments/analysis/NAME.yaml; of several files the later goes before "
         "the earlier",
+    )
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=1,
+        metavar="N",
+        help="of all, make N at a time, each in a process with its own memory (default: 1)",
     )
     parser.add_argument("-h", "--help", action=_AnalyzeHelp, nargs=0, help="show this, or NAME's fields, and exit")
     return parser
@@ -219,7 +226,7 @@ class _AnalyzeHelp(argparse.Action):
 def _analyze(parsed: argparse.Namespace, overrides: list[str]) -> None:
     from disentangle_lightning.analysis.job import run_analyses
 
-    page = run_analyses(parsed.name, parsed.run_dir, parsed.config, overrides)
+    page = run_analyses(parsed.name, parsed.run_dir, parsed.config, overrides, parsed.jobs)
     print(f"\nReport: {page}")
 
 

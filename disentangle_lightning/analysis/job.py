@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from rich.text import Text
 
+from disentangle_lightning.analysis.processes import LOG, in_processes
 from disentangle_lightning.analysis.settings import ANALYSES
 from disentangle_lightning.analysis.trained_run import DoesNotApply, TrainedRun
 from disentangle_lightning.errors import UserError
@@ -31,7 +34,9 @@ Analyze = Callable[[TrainedRun, Any, Path], AnalysisResult]
 """(run, settings, the folder of the analysis) -> what was found."""
 
 
-def run_analyses(name: str, run_dir: Path, configs: Sequence[str] | None, overrides: Sequence[str]) -> Path:
+def run_analyses(
+    name: str, run_dir: Path, configs: Sequence[str] | None, overrides: Sequence[str], jobs: int = 1
+) -> Path:
     """Make one analysis of a run, or all of them, and write its report page anew; returns the page.
 
     What is done already is kept, so that the same command goes on after an interruption. Of all, those that the run
@@ -42,27 +47,54 @@ def run_analyses(name: str, run_dir: Path, configs: Sequence[str] | None, overri
         run_dir: of a finished run of the pipeline.
         configs: settings files, later ones on top; of `all`, with a section for each analysis.
         overrides: `--FIELD VALUE`, or of `all` `--NAME.FIELD VALUE`.
+        jobs: how many of all are made at a time, each in a process with its own memory; `cost` is made last and alone.
 
     Raises:
         UserError: there is no such analysis, the run is not finished or has nothing that it could be made of, a setting
             is bad, or it was made with other settings before.
+        LostProcess: see `in_processes`.
     """
+    if jobs < 1 or (jobs > 1 and name != ALL):
+        raise UserError(f"--jobs is {jobs}; it is how many of `analyze {ALL}` are made at a time, 1 or more")
     settings = analysis_settings(name, configs, overrides)
-    names = list(ANALYSES) if name == ALL else [name]
     run = TrainedRun(run_dir)
+    wanted = {each: getattr(settings, each) for each in ANALYSES} if name == ALL else {name: settings}
     left_out: dict[str, str] = {}
-    for each in names:
+    for each, made in _made(run, wanted, jobs):
         try:
-            result = _make(each, run, getattr(settings, each) if name == ALL else settings)
+            _print(made())
         except DoesNotApply as error:
             if name != ALL:
                 raise
             left_out[each] = str(error)
-            continue
-        _print(result)
     for each, reason in left_out.items():
         console.print(Text(f"{each}: left out: {reason}", style="yellow"))
     return write_report(run_dir)
+
+
+def _made(run: TrainedRun, wanted: Mapping[str, Any], jobs: int) -> Iterator[tuple[str, Callable[[], AnalysisResult]]]:
+    """Each analysis, and a function that returns its result or raises what stood in its way."""
+    alone = dict(wanted)
+    if jobs > 1:
+        together = {name: alone.pop(name) for name in wanted if name not in ALONE}
+        console.print(f"{jobs} at a time; what each prints is in {run.path / FOLDER}/NAME/{LOG}")
+        for name, future in in_processes(partial(_make_of, run.path), together, run.path / FOLDER, jobs):
+            console.print(f"{name}: done")
+            yield name, future.result
+    for name, settings in alone.items():
+        yield name, partial(_make, name, run, settings)
+
+
+ALONE = ("cost",)
+"""Analyses that measure time, which others would take from them."""
+
+
+_run = functools.cache(TrainedRun)
+"""In a process that makes several analyses: what one has read of the run, the next one has."""
+
+
+def _make_of(path: Path, name: str, settings: Any) -> AnalysisResult:
+    return _make(name, _run(path), settings)
 
 
 def analysis_settings(name: str, configs: Sequence[str] | None, overrides: Sequence[str]) -> Any:
