@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -143,7 +144,9 @@ class TrainedRun:
         return collect(self.data(), split, self.stage1(seed), acoustic)
 
     def epochs(self, kind: str, share: float) -> int:
-        """So many of the epochs that a `stage1`, `stage2` or `probe` of the run has; one at least.
+        """So many of the epochs that a `stage1`, `stage2` or `probe` of the run has, rounded up.
+
+        Rounded down, a stage of five epochs would come to one with a quarter of them, and hardly begin to learn.
 
         Raises:
             UserError: the share is not above zero.
@@ -152,7 +155,7 @@ class TrainedRun:
             raise UserError(f"field 'share_of_epochs' is {share}; it must be above 0, and is 1 for as long as the run")
         stage: StageSettings = getattr(self.settings, kind)
         epochs: int = stage.set["trainer"]["max_epochs"]
-        return max(1, round(share * epochs))
+        return math.ceil(round(share * epochs, 6))  # 0.07 * 100 is a little more than 7
 
     def fit(
         self,

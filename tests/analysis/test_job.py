@@ -119,6 +119,14 @@ def test_latents_are_those_of_the_stages_in_the_order_of_the_split(run: Path) ->
     assert latents.means("acoustic_emotion").shape == (len(tested), 4)
 
 
+def test_a_share_of_epochs_is_rounded_up(run: Path) -> None:
+    trained = TrainedRun(run)
+    trained.settings.stage2.set["trainer"]["max_epochs"] = 5
+    trained.settings.probe.set["trainer"]["max_epochs"] = 100
+    assert [trained.epochs("stage2", share) for share in (0.001, 0.2, 0.25, 1)] == [1, 1, 2, 5]
+    assert trained.epochs("probe", 0.07) == 7
+
+
 def test_a_further_training_has_the_settings_of_the_run_and_is_done_once(run: Path, tmp_path: Path) -> None:
     trained = TrainedRun(run)
     best, figures = trained.fit(tmp_path / "again", 0, "stage1")
