@@ -141,6 +141,7 @@ def test_another_run_stands_beside_and_gives_its_stage_1(
     assert [cell.text for cell in side_by_side.rows[1][1]][:2] == ["—", "—"]
     accuracy = result.figures["layers.2.emotion.acoustic.accuracy"]
     assert side_by_side.rows[1][1][3].text == f"{100 * accuracy:.1f}%"
+    assert all(f">{path}</text>" in found.drawings[-1].svg for path in (run, other)), "named in the legend"
 
 
 def test_what_cannot_be_done_is_said_in_one_sentence(run: Path, tmp_path: Path) -> None:

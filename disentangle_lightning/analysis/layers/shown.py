@@ -19,6 +19,8 @@ Runs = Mapping[str, Mapping[str, Measurement]]
 
 _COLOURS = {"textual": "#0b5394", "acoustic": "#c8661a", "joint": "#8e4b9e", "wer": "#3a8a5c"}
 _DASHES = ("-", "--", ":", "-.")
+_SHARES = ("accuracy", "WER")
+"""How titles of panels begin that have percent on their axis."""
 
 
 def layer_tables(runs: Runs, layers: Sequence[int], tasks: Sequence[str]) -> list[Table]:
@@ -99,24 +101,32 @@ def _curves(
     first = [name for lines in panels.values() for name in lines.values()]
     if not any(_layers_of(figures, name) for figures in runs.values() for name in first):
         return None
-    if len(runs) > 1:
-        dashes = ("full", "dashed", "dotted", "dash-dotted")
-        caption += " Lines: " + ", ".join(f"{path} {dashes[i % 4]}" for i, path in enumerate(runs)) + "."
 
     def draw(figure: Figure) -> None:
+        from matplotlib.lines import Line2D
+        from matplotlib.ticker import PercentFormatter
+
         for axes, (title, lines) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
             for figures, dash in zip(runs.values(), _DASHES * len(runs), strict=False):
                 for latent, name in lines.items():
                     _line(axes, figures, name, _COLOURS[latent], dash)
+            share = title.startswith(_SHARES)
             if chance is not None:
-                level = 0.0 if not title.startswith("accuracy") else _chance(runs, chance)
-                axes.axhline(level, color="#9a9a9a", lw=0.8, zorder=0)
+                axes.axhline(_chance(runs, chance) if share else 0.0, color="#9a9a9a", lw=0.8, zorder=0)
+            if share:
+                axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+                axes.set_ylim(bottom=0)
             axes.set(title=title, xlabel="layer of the encoder (1 = first)")
             axes.grid(axis="y", color="#e6e6e6", lw=0.6)
             axes.set_axisbelow(True)
             axes.xaxis.get_major_locator().set_params(integer=True)
+        if len(runs) > 1:
+            dashes = zip(runs, _DASHES * len(runs), strict=False)
+            handles = [Line2D([], [], color="#555555", lw=1.4, ls=dash, label=path) for path, dash in dashes]
+            figure.legend(handles=handles, loc="outside lower left", fontsize=8.5, handlelength=3.5)
 
-    return render_drawing(prefix, (3.6 * len(panels), 2.7), draw, caption)
+    height = 2.7 + (0.1 + 0.2 * len(runs) if len(runs) > 1 else 0)
+    return render_drawing(prefix, (3.6 * len(panels), height), draw, caption)
 
 
 def _line(axes: Axes, figures: Mapping[str, Measurement], name: str, colour: str, dash: str) -> None:
