@@ -130,11 +130,11 @@ def multiplied(run: TrainedRun, measured: Mapping[str, tuple[Measured, int]]) ->
     encoded = measured[FINE_TUNING][0].encoding
     parts = {ENCODING: Part(encoded, clips, f"{clips:,} clips x {_span(np.mean(encoded))}")}
     for name, (found, epochs) in measured.items():
+        if name == "probe_textual":
+            # A step of a probe on hidden states costs the same on either split.
+            hidden, of_hidden = measured[PLAIN]
+            parts["probe_hidden"] = _part(Measured(**asdict(hidden) | {"steps": found.steps}), of_hidden)
         parts[name] = _part(found, epochs)
-    # A step of a probe on hidden states costs the same on either split.
-    steps = measured["probe_textual"][0].steps
-    hidden = measured[PLAIN][0]
-    parts["probe_hidden"] = _part(Measured(**asdict(hidden) | {"steps": steps}), measured[PLAIN][1])
     return parts
 
 
@@ -244,5 +244,5 @@ def _ways_table(figures: Mapping[str, float], ways: Mapping[str, Sequence[str]])
 
 
 def _span(seconds: float | np.floating[Any]) -> str:
-    """0.0123 -> '12.3 ms'."""
-    return f"{1000 * seconds:.1f} ms" if seconds < 1 else f"{seconds:.2f} s"
+    """0.0123 -> '12.3 ms', with a space at which no line breaks."""
+    return f"{1000 * seconds:.1f}\N{NO-BREAK SPACE}ms" if seconds < 1 else f"{seconds:.2f}\N{NO-BREAK SPACE}s"
