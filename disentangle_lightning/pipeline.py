@@ -4,6 +4,7 @@
     RUN_DIR/features/                        the encoder's frames
     RUN_DIR/seedN/stage1/                    one folder per training: config, checkpoints, metrics, results
     RUN_DIR/seedN/stage2_TASK/
+    RUN_DIR/seedN/control/                   the same stages without a bottleneck, for the schedule "within"
     RUN_DIR/seedN/probe_hidden/, probe_textual/, probe_acoustic_TASK/
     RUN_DIR/seedN/latent_map.json
     RUN_DIR/model/                           the first seed's stages as one DisentangledEncoder
@@ -57,8 +58,8 @@ console = Console(stderr=True)
 
 _MADE_WITH = {
     "encode": "features",
-    "stage1": "seed*/stage1",
-    "stage2": "seed*/stage2_*",
+    "stage1": "seed*/**/stage1",
+    "stage2": "seed*/**/stage2_*",
     "probe": "seed*/probe_*",
 }
 """What the run directory holds that was made with a field; with the fields not listed here, manifest.jsonl."""
@@ -297,6 +298,8 @@ class Pipeline:
         figures: dict[str, float] = {}
         for file in sorted(folder.glob("*/summary.json")):
             figures |= json.loads(file.read_text())
+        for file in sorted(folder.glob("control/*/summary.json")):
+            figures |= {f"control.{name}": value for name, value in json.loads(file.read_text()).items()}
         return figures | origin_figures(folder / "stage1")
 
     def _step(self, name: str, result: Path, work: Callable[[], None]) -> None:

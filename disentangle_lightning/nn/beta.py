@@ -6,8 +6,8 @@ from typing import Literal
 
 from disentangle_lightning.errors import UserError
 
-BetaSchedule = Literal["fixed", "incremental", "warmup", "rate"]
-"""All but "rate", which is a `RateControl`, are functions of progress: `beta_at`."""
+BetaSchedule = Literal["fixed", "incremental", "warmup", "rate", "within"]
+"""The first three are functions of progress: `beta_at`. "rate" is a `RateControl`, "within" a `DistanceControl`."""
 
 
 def beta_at(progress: float, beta: float, schedule: BetaSchedule, start: float = 0.1, ramp: float = 0.9) -> float:

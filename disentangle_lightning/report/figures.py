@@ -126,12 +126,13 @@ def _curves(run: RunDirectory, stage: str, prefix: str) -> Drawing | None:
     if aimed := "train/aim_bits_per_second" in names:
         rates = ["train/rate_bits_per_second", "dev/rate_bits_per_second", "train/aim_bits_per_second"]
         information = ("rate (bits per second)", rates)
-    panels = [
-        ("loss (nats)", ["train/loss", "train/task", "dev/objective", "dev/task"]),
-        information,
-        ("beta", ["train/beta"]),
-        ("own task on dev", ["dev/wer", "dev/cer", "dev/accuracy"]),
-    ]
+    losses, measured = ["train/loss", "train/task", "dev/objective", "dev/task"], ["dev/wer", "dev/cer", "dev/accuracy"]
+    own = ("own task on dev", measured)
+    if bounded := "dev/allowed_error" in names:
+        information = ("rate (bits per second)", ["train/rate_bits_per_second", "dev/rate_bits_per_second"])
+        own = ("error on dev", ["dev/error", "dev/allowed_error"])
+        losses.remove("dev/objective")  # there it is mostly the error, and a thousand times as large
+    panels = [("loss (nats)", losses), information, ("beta", ["train/beta"]), own]
     panels = [(title, [n for n in wanted if n in names]) for title, wanted in panels]
     panels = [(title, wanted) for title, wanted in panels if wanted]
     if not panels:
@@ -146,12 +147,20 @@ def _curves(run: RunDirectory, stage: str, prefix: str) -> Drawing | None:
                     axes.plot(x, y, color=colour, lw=1.2, marker=marker, alpha=0.85, label=name if i == 0 else None)
             axes.set(title=title, xlabel="training step")
             axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+            if "dev/allowed_error" in wanted:
+                ends = [log["dev/allowed_error"][-1][1] for log in logs if "dev/allowed_error" in log]
+                axes.set_ylim(top=min(1.0, 5 * max(ends)))
             axes.grid(axis="y", color="#e6e6e6", lw=0.6)
             axes.set_axisbelow(True)
             axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.26), ncols=1, fontsize=8.5)
 
     seeds = "" if len(logs) == 1 else " One line a seed."
     aim = " Beta was moved in training so that the rate follows its aim." if aimed else ""
+    if bounded:
+        aim = (
+            " Beta was moved in training so that the error on dev stays just below the allowed one, which is that of "
+            "the same stage without a bottleneck and the chosen distance; the panel of errors is cut off above."
+        )
     caption = (
         f"{step_name(stage)}: the loss is the task's own plus beta times the KL, the information that the "
         f"bottleneck lets through.{aim}{seeds}"

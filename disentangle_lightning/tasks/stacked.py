@@ -79,6 +79,8 @@ class StackedVIB(VIBStage):
         schedule: BetaSchedule = "warmup",
         beta_start: float = 0.1,
         rate: float | None = None,
+        distance: float | None = None,
+        control: str | list[float] | None = None,
         units: Units = "nats",
         query_init: QueryInit = "zeros",
         scaled_attention: bool = True,
@@ -90,13 +92,13 @@ class StackedVIB(VIBStage):
         hparams = init_arguments(locals())
         super().__init__(
             inputs, latent_dim, mixer, layer, variance, deterministic, dropout, context, beta, schedule, beta_start,
-            rate, units, learning_rate, mixer_rate, weight_decay, warmup_fraction,
+            rate, distance, control, units, learning_rate, mixer_rate, weight_decay, warmup_fraction,
         )  # fmt: skip
         if not tasks or len(set(tasks)) != len(tasks):
             raise UserError(f"StackedVIB.tasks is {tasks}; name one or more different labels, or ctc for transcription")
         stages = [load_stage(source, self.inputs) for source in given]
         hparams["given"] = [stage_source(stage) for stage in stages]
-        self.save_hyperparameters(hparams)
+        self.save_hyperparameters(hparams | {"control": self.control_errors})
         self.given = nn.ModuleList(stages)
         freeze(self.given)
         self._conditions = [FrozenLatents(stage.latent_encoder) for stage in stages]

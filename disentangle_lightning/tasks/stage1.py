@@ -45,6 +45,8 @@ class Stage1VIB(VIBStage):
         schedule: BetaSchedule = "warmup",
         beta_start: float = 0.1,
         rate: float | None = None,
+        distance: float | None = None,
+        control: str | list[float] | None = None,
         units: Units = "nats",
         learning_rate: float = 1e-3,
         mixer_rate: float = 10.0,
@@ -54,9 +56,9 @@ class Stage1VIB(VIBStage):
         hparams = init_arguments(locals())
         super().__init__(
             inputs, latent_dim, mixer, layer, variance, deterministic, dropout, context, beta, schedule, beta_start,
-            rate, units, learning_rate, mixer_rate, weight_decay, warmup_fraction,
+            rate, distance, control, units, learning_rate, mixer_rate, weight_decay, warmup_fraction,
         )  # fmt: skip
-        self.save_hyperparameters(hparams)
+        self.save_hyperparameters(hparams | {"control": self.control_errors})
         self.tokenizer = CTCTokenizer(self.inputs["alphabet"])
         self.ctc_head = nn.Linear(latent_dim, len(self.tokenizer))
         self.dev_wer = WordErrorRate()

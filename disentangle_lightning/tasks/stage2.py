@@ -59,6 +59,8 @@ class Stage2ConditionalVIB(VIBStage):
         schedule: BetaSchedule = "warmup",
         beta_start: float = 0.1,
         rate: float | None = None,
+        distance: float | None = None,
+        control: str | list[float] | None = None,
         units: Units = "nats",
         query_init: QueryInit = "zeros",
         scaled_attention: bool = True,
@@ -70,7 +72,7 @@ class Stage2ConditionalVIB(VIBStage):
         hparams = init_arguments(locals())
         super().__init__(
             inputs, latent_dim, mixer, layer, variance, deterministic, dropout, context, beta, schedule, beta_start,
-            rate, units, learning_rate, mixer_rate, weight_decay, warmup_fraction,
+            rate, distance, control, units, learning_rate, mixer_rate, weight_decay, warmup_fraction,
         )  # fmt: skip
         self.task = task
         self.classes = label_classes(self.inputs["label_names"], task)
@@ -80,7 +82,7 @@ class Stage2ConditionalVIB(VIBStage):
             self.stage1 = load_task(stage1, Stage1VIB)
             check_same_features(self.inputs, self.stage1.inputs, f"Stage 1 ({Path(stage1)})")
         hparams["stage1"] = dict(self.stage1.hparams)
-        self.save_hyperparameters(hparams)
+        self.save_hyperparameters(hparams | {"control": self.control_errors})
         freeze(self.stage1)
         self._condition = FrozenLatents(self.stage1.latent_encoder)
         textual_dim: int = self.stage1.hparams["latent_dim"]

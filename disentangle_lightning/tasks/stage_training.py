@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 
 from disentangle_lightning.settings import StageSettings
 from disentangle_lightning.settings_files import set_field, write_yaml
+from disentangle_lightning.tasks.no_bottleneck import NO_BOTTLENECK
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class StageTraining:
         set_field(tree, "data.labels", list(labels))
         set_field(tree, "data.alphabet", self.alphabet)
         for name, value in (fields or {}).items():
-            set_field(tree, name, value)
+            set_field(tree, name, copy.deepcopy(value))
         return tree
 
     def check(self, stage: StageSettings, fields: Mapping[str, Any]) -> None:
@@ -77,6 +79,9 @@ class StageTraining:
     ) -> Path:
         """`fit`, unless its figures are there already; one that was interrupted goes on. Returns its best checkpoint.
 
+        With the schedule "within" and no control named, that is trained first, in `control/` beside the folder: the
+        same stage with the same settings and no bottleneck.
+
         Args: see `settings`.
 
         Raises:
@@ -85,7 +90,13 @@ class StageTraining:
         if not (folder / "summary.json").exists():
             from disentangle_lightning.tasks.training import train
 
-            write_yaml(folder / "settings.yaml", self.settings(folder, seed, stage, labels, fields))
+            tree = self.settings(folder, seed, stage, labels, fields)
+            arguments = tree.get("model", {}).get("init_args", {})
+            if arguments.get("schedule") == "within" and arguments.get("control") is None:
+                arguments["control"] = str(folder.parent / "control" / folder.name)
+                without = {f"model.init_args.{name}": value for name, value in NO_BOTTLENECK.items()}
+                self.fit(Path(arguments["control"]), seed, stage, labels, dict(fields or {}) | without)
+            write_yaml(folder / "settings.yaml", tree)
             train(["fit", "--config", str(folder / "settings.yaml")])
         return folder / "checkpoints" / "best.ckpt"
 

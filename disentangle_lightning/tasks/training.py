@@ -50,6 +50,9 @@ _MAY_CHANGE = (
 )
 """Settings that a resumed run may change; every other one is part of what the run is."""
 
+_TAKEN_FROM_FILES = ("inputs", "stage1", "source", "given", "control")
+"""Arguments of which a checkpoint carries the content, not the path."""
+
 _SPLITS = {"validate": ["dev"], "test": ["test"], "predict": []}
 """Where a verb needs the targets; `fit` needs them in every split."""
 
@@ -281,7 +284,11 @@ def _check_same_settings(checkpoint: str, given: Any) -> None:
     """A checkpoint is resumed or tested as what it is: a setting that it does not have is an error, not ignored."""
     trained = read_checkpoint(checkpoint).get("hyper_parameters", {})
     for name, value in _flatten(given.as_dict() if hasattr(given, "as_dict") else dict(given)).items():
-        if name in trained and name not in ("inputs", "stage1", "source", "given") and trained[name] != value:
+        if (
+            name in trained
+            and name not in ("inputs", "stage1", "source", "given", "control")
+            and trained[name] != value
+        ):
             raise UserError(
                 f"checkpoint {checkpoint} was trained with model.{name} {trained[name]}, but {value} is asked for; "
                 "leave the setting out, or train anew without --ckpt_path"

@@ -8,6 +8,7 @@ from typing import Any, Literal, cast
 
 import numpy as np
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection, SumMetric
 
@@ -15,16 +16,20 @@ from disentangle_lightning.errors import UserError
 from disentangle_lightning.features.batch import FrameBatch
 from disentangle_lightning.nn.beta import BetaSchedule, beta_at
 from disentangle_lightning.nn.bottleneck import Posterior, Variance
+from disentangle_lightning.nn.distance_control import DistanceControl
 from disentangle_lightning.nn.latent import LatentEncoder
 from disentangle_lightning.nn.layer_mixer import Mixing
 from disentangle_lightning.nn.rate_control import RateControl
 from disentangle_lightning.tasks.base import LEAST_WEIGHT, Inputs, TaskModule, mean_over_ranks
 from disentangle_lightning.tasks.metrics import bits_per_second, nats_per_frame, rate_figures
+from disentangle_lightning.tasks.no_bottleneck import control_errors
 
 Units = Literal["nats", "paper"]
 Totals = Literal["task", "task_weight", "kl", "frames"]
 ABOVE = 1.05
 """Times the chosen rate: from here on, a rate counts as too high; on dev it is a few per cent off that in training."""
+WORTH = 1e4
+"""Nats per frame that an error of 1 above the allowed one costs: a tenth of a point costs more than codes differ."""
 TOTALS: tuple[Totals, ...] = ("task", "task_weight", "kl", "frames")
 
 
@@ -60,8 +65,13 @@ class VIBStage(TaskModule):
         mixer, layer: see `LayerMixer`.
         variance, deterministic: see `VIBBottleneck`.
         dropout, context: see `LatentEncoder`.
-        beta, schedule, beta_start: see `beta_at`; with the schedule "rate", beta is where a `RateControl` starts.
-        rate: for that schedule, the rate to end at, in bits per second.
+        beta, schedule, beta_start: see `beta_at`; with the schedule "rate", beta is where a `RateControl` starts, with
+            "within" what a `DistanceControl` expects.
+        rate: for "rate", the rate to end at, in bits per second.
+        distance: for "within", how much more than the control's the dev error may be: 0.01 is one word, or one
+            utterance, of a hundred.
+        control: for "within", the run directory of the same stage trained with `deterministic: true` (inside a
+            checkpoint: its dev errors).
         units: see above.
         learning_rate, mixer_rate, weight_decay, warmup_fraction: see `TaskModule`.
     """
@@ -82,6 +92,8 @@ class VIBStage(TaskModule):
         schedule: BetaSchedule,
         beta_start: float,
         rate: float | None,
+        distance: float | None,
+        control: str | list[float] | None,
         units: Units,
         learning_rate: float,
         mixer_rate: float,
@@ -106,6 +118,8 @@ class VIBStage(TaskModule):
             context=context,
         )
         self.rate_control = self._rate_control(rate, deterministic)
+        self.control_errors = control_errors(control) if isinstance(control, str) else control
+        self.distance_control = self._distance_control(distance, deterministic)
         # Sums, so that dev figures are of the corpus whatever the batches, on any number of processes.
         self.dev_totals = MetricCollection({name: SumMetric() for name in TOTALS})
         self.kl_per_dimension = VectorSum(latent_dim)
@@ -124,6 +138,23 @@ class VIBStage(TaskModule):
                 "must be above 0, so must the beta to start from, and it takes a bottleneck with noise"
             )
         return RateControl(nats_per_frame(rate, self.frame_rate), self.beta)
+
+    def _distance_control(self, distance: float | None, deterministic: bool) -> DistanceControl | None:
+        errors = self.control_errors
+        if {self.schedule == "within"} != {distance is not None, errors is not None}:
+            raise UserError(
+                f"schedule '{self.schedule}' with distance {distance} and control {errors}: 'within' needs a distance, "
+                "such as 0.01, and a control, the run directory of the same stage trained with deterministic: true; "
+                "the other schedules take neither"
+            )
+        if distance is None or errors is None:
+            return None
+        if not 0 <= distance < 1 or not 0 < self.beta < math.inf or deterministic:
+            raise UserError(
+                f"distance {distance} with beta {self.beta} and deterministic {str(deterministic).lower()}: a distance "
+                "is from 0 to below 1, beta must be above 0, and it takes a bottleneck with noise"
+            )
+        return DistanceControl(errors, distance, self.beta)
 
     @abstractmethod
     def logits(self, batch: FrameBatch, z: Tensor) -> Tensor:
@@ -160,7 +191,7 @@ class VIBStage(TaskModule):
         return {"task": task, "task_weight": weight, "kl": posterior.kl().sum(), "frames": frames}
 
     def training_step(self, batch: FrameBatch, batch_idx: int) -> Tensor:
-        control = self.rate_control
+        control = self.rate_control or self.distance_control
         if control is None:
             beta: float | Tensor = beta_at(self.progress, self.beta, self.schedule, self.beta_start)
         else:
@@ -180,9 +211,13 @@ class VIBStage(TaskModule):
             "train/rate_bits_per_second": bits_per_second(kl, self.frame_rate),
             "train/beta": beta,
         }
-        if control is not None:
-            figures["train/aim_bits_per_second"] = bits_per_second(control.aim(self.progress), self.frame_rate)
-            control.update(kl, self.progress, self.steps)
+        if self.rate_control is not None:
+            figures["train/aim_bits_per_second"] = bits_per_second(
+                self.rate_control.aim(self.progress), self.frame_rate
+            )
+            self.rate_control.update(kl, self.progress, self.steps)
+        if self.distance_control is not None:
+            self.distance_control.update(self.progress, self.steps)
         self.log_step(figures, batch)
         loss: Tensor = terms["task"] / task_weight + beta * (terms["kl"] / frames)
         return loss
@@ -200,15 +235,29 @@ class VIBStage(TaskModule):
         totals = self.dev_totals.compute()
         self.dev_totals.reset()
         task, kl = totals["task"] / totals["task_weight"].clamp(min=1), totals["kl"] / totals["frames"]
-        rate = bits_per_second(float(kl), self.frame_rate)
+        rate, error = bits_per_second(float(kl), self.frame_rate), self.task_error()
+        if self.distance_control is not None and self.trainer.state.fn == TrainerFn.FITTING:
+            self.distance_control.see(error, self.progress)
+            self.log("dev/allowed_error", self.distance_control.allowed(self.progress))
         self.log_dict(
             {
-                "dev/objective": task + self._price(kl),
+                "dev/error": error,
+                "dev/objective": self._objective(task, kl, error),
                 "dev/task": task,
                 "dev/kl_nats_per_frame": kl,
                 "dev/rate_bits_per_second": rate,
             }
         )
+
+    def _objective(self, task: Tensor, kl: Tensor, error: float) -> Tensor:
+        """What a dev epoch is chosen by, the smaller the better.
+
+        Within a distance of a control, the least KL, where both the error and what is remembered of those before it
+        are; where none is, the least error.
+        """
+        if self.distance_control is None:
+            return task + self._price(kl)
+        return kl + WORTH * self.distance_control.excess(error)
 
     def _price(self, kl: Tensor) -> Tensor:
         """What a dev epoch's KL costs it when the best is chosen.

@@ -10,6 +10,7 @@ from typing import Any
 from disentangle_lightning.analysis.settings import AblationsSettings
 from disentangle_lightning.analysis.trained_run import TrainedRun
 from disentangle_lightning.features.targets import CTC_TARGET
+from disentangle_lightning.tasks.no_bottleneck import NO_BOTTLENECK
 from disentangle_lightning.tasks.stacked import StackedVIB
 
 
@@ -96,9 +97,8 @@ class Trainings:
 
 
 def _no_bottleneck(t: Trainings) -> Variant:
-    nothing_paid: dict[str, Any] = {"deterministic": True, "schedule": "fixed", "rate": None}
-    stage1 = t.stage1("no_bottleneck_stage1", **nothing_paid)
-    return Variant(stage1, t.stage2(stage1, "no_bottleneck_stage2", **nothing_paid))
+    stage1 = t.stage1("no_bottleneck_stage1", **NO_BOTTLENECK)
+    return Variant(stage1, t.stage2(stage1, "no_bottleneck_stage2", **NO_BOTTLENECK))
 
 
 def _random_condition(t: Trainings) -> Variant:
@@ -137,10 +137,12 @@ def _high_beta(t: Trainings) -> Variant:
 
 
 def _dearer(t: Trainings, kind: str) -> dict[str, Any]:
-    """A higher beta, or where beta is moved until a rate goes through, a lower rate."""
+    """A higher beta, or where beta finds itself, a lower rate or a greater distance."""
     arguments = getattr(t.run.settings, kind).set["model"]["init_args"]
     if arguments.get("schedule") == "rate":
         return {"rate": arguments["rate"] / t.settings.beta_factor}
+    if arguments.get("schedule") == "within":
+        return {"distance": arguments["distance"] * t.settings.beta_factor}
     return {"beta": arguments["beta"] * t.settings.beta_factor}
 
 
