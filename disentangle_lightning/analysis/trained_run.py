@@ -77,6 +77,11 @@ class TrainedRun:
         """The best checkpoint of `stage1`, `stage2_TASK` or `probe_NAME`."""
         return self.path / f"seed{seed}" / step / "checkpoints" / "best.ckpt"
 
+    def control(self, seed: int, step: str) -> dict[str, str]:
+        """What a stage that stays within a distance of its control is told of it: {field: the run's}; or nothing."""
+        folder = self.path / f"seed{seed}" / "control" / step
+        return {"control": str(folder)} if folder.is_dir() else {}
+
     @functools.cached_property
     def utterances(self) -> dict[str, Utterance]:
         """Those of the manifest by their ids."""

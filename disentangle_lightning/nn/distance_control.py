@@ -81,8 +81,9 @@ class DistanceControl(nn.Module):
         [0.71, 0.07, 0.04, 0.04]
         """
         count = len(self.control)
-        begin = round(min(progress, 1 - AHEAD) * count)
-        return self.distance + fmean(self.control[begin : begin + max(1, round(AHEAD * count))])
+        quarter = max(1, round(AHEAD * count))
+        begin = min(round(progress * count), count - quarter)
+        return self.distance + fmean(self.control[begin : begin + quarter])
 
     @torch.no_grad()
     def see(self, error: float, progress: float) -> None:

@@ -143,9 +143,9 @@ class VIBStage(TaskModule):
         errors = self.control_errors
         if {self.schedule == "within"} != {distance is not None, errors is not None}:
             raise UserError(
-                f"schedule '{self.schedule}' with distance {distance} and control {errors}: 'within' needs a distance, "
-                "such as 0.01, and a control, the run directory of the same stage trained with deterministic: true; "
-                "the other schedules take neither"
+                f"schedule '{self.schedule}' with distance {distance} and {'no' if errors is None else 'a'} control: "
+                "'within' needs a distance, such as 0.01, and a control, the run_dir of the same stage trained with "
+                "deterministic: true and schedule: fixed; the other schedules take neither"
             )
         if distance is None or errors is None:
             return None
@@ -226,7 +226,9 @@ class VIBStage(TaskModule):
         if self.is_repeat(batch_idx):
             return
         posterior = self.latent_encoder(batch.features, batch.segments)
-        logits = self.logits(batch, posterior.mean)
+        # With its noise where the rate is to be as low as errors allow: at next to none, means still tell a class.
+        latent = posterior.mean if self.distance_control is None else posterior.sample()
+        logits = self.logits(batch, latent)
         for name, value in self.terms(batch, logits, posterior).items():
             self._total(name).update(value)
         self.score(batch, logits)

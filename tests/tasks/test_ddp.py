@@ -43,6 +43,11 @@ MODELS: dict[str, dict[str, Any]] = {
         "class_path": "disentangle_lightning.tasks.stage1.Stage1VIB",
         "init_args": QUIET | {"deterministic": False, "schedule": "rate", "rate": 60.0, "context": 1},
     },
+    "stage1_within": {
+        "class_path": "disentangle_lightning.tasks.stage1.Stage1VIB",
+        "init_args": QUIET
+        | {"deterministic": False, "schedule": "within", "distance": 0.01, "control": [1.5, 1.0], "beta": 0.1},
+    },
     "stage2": {
         "class_path": "disentangle_lightning.tasks.stage2.Stage2ConditionalVIB",
         "init_args": QUIET | {"task": "emotion"},

@@ -27,6 +27,11 @@ STAGE1_RATE = {
     "class_path": STAGE1["class_path"],
     "init_args": STAGE1["init_args"] | {"schedule": "rate", "rate": 100.0},  # type: ignore[operator]
 }
+STAGE1_WITHIN = {
+    "class_path": STAGE1["class_path"],
+    "init_args": STAGE1["init_args"]  # type: ignore[operator]
+    | {"schedule": "within", "distance": 0.01, "control": [2.0, 2.0, 1.0]},
+}
 INSTANTS = {
     "stage1": [
         "step 0 1",  # before there is any checkpoint
@@ -44,6 +49,7 @@ INSTANTS = {
         "results",
     ],
     "stage1_rate": ["step 0 5", "validation 1 1", "half last.ckpt 1"],
+    "stage1_within": ["step 0 5", "validation 1 1", "between 1", "half last.ckpt 1", "step 2 4"],
     "stage2": ["step 0 4", "validation 0 1", "step 2 8", "test 0"],
     "probe": ["step 0 4", "validation 1 1", "half last.ckpt 1", "results"],
 }
@@ -57,6 +63,7 @@ def config(planted: Planted, stage1_checkpoint: str, tmp_path: Path) -> Callable
         model = {
             "stage1": STAGE1,
             "stage1_rate": STAGE1_RATE,
+            "stage1_within": STAGE1_WITHIN,
             "stage2": {
                 "class_path": "disentangle_lightning.tasks.stage2.Stage2ConditionalVIB",
                 "init_args": {"task": "emotion", "stage1": stage1_checkpoint, "latent_dim": 4},

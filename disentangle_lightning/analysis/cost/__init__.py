@@ -109,9 +109,10 @@ def trainings(run: TrainedRun, folder: Path) -> dict[str, tuple[dict[str, Any], 
         made = run.training.settings(folder, seed, stage, labels, fields)
         return made, int(made["trainer"]["max_epochs"])
 
-    stages = {"stage1": tree("stage1", {}, [], "train")}
+    stages = {"stage1": tree("stage1", run.control(seed, "stage1"), [], "train")}
     for task in run.tasks:
         model = {"task": task, "stage1": str(run.checkpoint(seed, "stage1"))}
+        model |= run.control(seed, f"stage2_{task}")
         stages[f"stage2_{task}"] = tree("stage2", model, [task], "train")
     targets = {"targets": ["ctc", *run.labels]}
     latents = {
