@@ -153,6 +153,24 @@ def test_the_curves_of_a_stage_that_was_given_a_rate_show_its_aim(write):
     assert "rate (bits per second)" in drawn[1].svg
 
 
+def test_the_curves_of_a_stage_that_was_given_a_distance_show_the_allowed_error(write):
+    path = write(name="within")
+    file = path / "seed0" / "stage1" / "metrics.csv"
+    rows = list(csv.DictReader(file.read_text().splitlines()))
+    with file.open("w", newline="") as out:
+        writer = csv.DictWriter(out, [*rows[0], "dev/error", "dev/allowed_error"])
+        writer.writeheader()
+        writer.writerows(
+            row | ({"dev/error": row["dev/wer"], "dev/allowed_error": 0.05} if row["dev/wer"] else {}) for row in rows
+        )
+    drawn = {drawing.svg.count("dev/allowed_error"): drawing for drawing in curves(read_run(path))}
+    assert sorted(drawn) == [0, 1], "Stage 1 alone"
+    assert "stays just below the allowed one" in drawn[1].caption
+    for name in ("error on dev", "dev/error", "dev/rate_bits_per_second", "train/beta"):
+        assert name in drawn[1].svg
+    assert "dev/objective" not in drawn[1].svg, "it is mostly the error there"
+
+
 def test_html_in_transcripts_labels_and_reasons_is_text(write, live):
     labels = {"speaker": [ATTACK, "_hidden", "y"], ATTACK: ["$a$", "<b>"]}
     path = write(

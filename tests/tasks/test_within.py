@@ -6,6 +6,7 @@ import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -70,7 +71,7 @@ def test_where_less_code_does_stage_1_ends_with_less_and_as_few_errors(planted: 
     assert figures["within"]["stage1.rate_bits_per_second"] < 0.7 * figures["fixed"]["stage1.rate_bits_per_second"]
     assert figures["within"]["stage1.wer"] <= figures["fixed"]["stage1.wer"] + 0.02
     course = courses["within"].epochs
-    assert [epoch["dev/error"] for epoch in course[-5:]] == pytest.approx([0.0] * 5, abs=0.02)
+    assert fmean(epoch["dev/error"] for epoch in course[-10:]) < 0.06, "one of sixteen words"
     assert course[0]["train/beta"] == pytest.approx(0.03 / OPENING)
     assert course[0]["dev/allowed_error"] == pytest.approx(0.02 + 0.6 / 10)
     assert course[-1]["dev/allowed_error"] == pytest.approx(0.02)
@@ -93,19 +94,22 @@ def test_where_the_control_cannot_be_reached_nothing_collapses_and_the_fewest_er
     assert best["dev/error"] == min(epoch["dev/error"] for epoch in course.epochs) > 0
 
 
-def test_stage_2_has_a_distance_from_the_accuracy_of_its_control(
-    planted: Planted, stage1_checkpoint: str, tmp_path: Path
+@pytest.mark.parametrize("beta", [0.03, 0.3])
+def test_stage_2_ends_at_the_rate_of_its_label_wherever_beta_starts(
+    planted: Planted, stage1_checkpoint: str, tmp_path: Path, beta: float
 ) -> None:
+    """Two emotions are a bit, and the utterances take about 0.6 seconds: less than 1.6 bits per second cannot do."""
     data, course = planted.data(), Course()
     torch.manual_seed(0)
     control = write_control(tmp_path / "control", PERFECT)
-    settings: dict[str, Any] = {"latent_dim": 4, "dropout": 0.0, "beta": 0.03, "distance": 0.1, "control": control}
+    settings: dict[str, Any] = {"latent_dim": 4, "dropout": 0.0, "beta": beta, "distance": 0.1, "control": control}
     stage2 = Stage2ConditionalVIB(data.inputs, "emotion", stage1_checkpoint, **WITHIN | settings)
     run_fit(stage2, data, tmp_path / "run", epochs=40, callbacks=[course], log_every_n_steps=1)
-    for epoch in course.epochs:
-        assert epoch["dev/error"] == pytest.approx(1 - epoch["dev/accuracy"])
-    assert course.epochs[-1]["train/beta"] > 0.03
-    assert course.epochs[-1]["dev/accuracy"] >= 0.9
+    assert all(epoch["dev/error"] == pytest.approx(1 - epoch["dev/accuracy"]) for epoch in course.epochs)
+    assert fmean(epoch["dev/error"] for epoch in course.epochs[-10:]) < 0.15
+    best = min(course.epochs, key=lambda epoch: epoch["dev/objective"])
+    for epoch in (best, course.epochs[-1]):
+        assert 1.2 < epoch["dev/rate_bits_per_second"] < 8
     loaded = load_task(tmp_path / "run" / "last.ckpt", Stage2ConditionalVIB)
     assert loaded.hparams["control"] == PERFECT, "it needs no other file"
     assert loaded.distance_control is not None
