@@ -9,7 +9,7 @@ from statistics import fmean
 import torch
 from torch import Tensor, nn
 
-OPENING = 30.0
+OPENING = 300.0
 """How many times smaller than the expected beta the first is, which is also the least.
 
 A stage has to learn its task before its code is made cheap; and while it does, beta has nowhere to fall.
