@@ -80,6 +80,17 @@ def test_a_point_is_trained_once_and_its_table_has_mean_and_deviation(
     assert frontier.main(arguments) == results
 
 
+def test_distances_are_from_a_control_that_is_trained_before(
+    frontier: ModuleType, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frontier, "DISTANCES", (0.05,))
+    arguments = [str(run), "--out", str(tmp_path / "out"), "--label", "speaker", "--families", "within"]
+    results = frontier.main([*arguments, "--seeds", "0", "--epochs", "1"])
+    rates = {point.name: figures[0]["stage1.rate_bits_per_second"] for point, figures in results.items()}
+    assert rates.keys() == {"control", "distance0.05"}
+    assert rates["control"] == 0 < rates["distance0.05"]
+
+
 def test_spread_of_one_seed_has_no_deviation(frontier: ModuleType) -> None:
     assert frontier.spread([0.25], 2) == "0.25"
     assert frontier.spread([1.0, 3.0], 1) == "2.0 \u00b1 1.4"

@@ -394,6 +394,30 @@ def test_an_encoder_that_changed_under_its_name_is_not_mixed_with_the_features_o
     assert os.listdir(tmp_path / "run" / "features")
 
 
+def test_stages_that_stay_within_a_distance_train_their_controls_first(finished: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(finished, tmp_path / "run", symlinks=True))
+    shutil.rmtree(run / "seed0")
+    asked = {"schedule": "within", "distance": "0.5"}
+    overrides = [
+        part
+        for stage in ("stage1", "stage2")
+        for field, value in asked.items()
+        for part in (f"--{stage}.set.model.init_args.{field}", value)
+    ]
+    status, errors = run_again(finished, run, *overrides)
+    assert status == 0, errors
+    figures = figures_of(run)
+    assert figures["control.stage1.rate_bits_per_second"] == 0 < figures["stage1.rate_bits_per_second"]
+    assert figures["control.stage2_emotion.rate_bits_per_second"] == 0 < figures["stage2_emotion.rate_bits_per_second"]
+    before = times_of(run / "seed0")
+    shutil.rmtree(run / "seed0" / "stage2_emotion")
+    assert run_again(finished, run, *overrides)[0] == 0
+    assert {file: before[file] for file in times_of(run / "seed0" / "control")} == times_of(run / "seed0" / "control")
+    assert "holds a run with stage1" in refused(
+        "pipeline", "--config", finished.parent / "pipeline.yaml", "--run_dir", run, *overrides[:3], "0.4"
+    )
+
+
 @pytest.fixture
 def origin(finished: Path, tmp_path: Path) -> Path:
     """A copy of the finished run, whose Stage 1 other runs are given."""

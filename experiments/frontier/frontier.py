@@ -42,10 +42,21 @@ class Point:
 PAPER_BETAS = (0.03, 0.1, 0.2, 0.35, 0.6, 1.0)
 BETAS = (0.01, 0.02, 0.03, 0.05, 0.08, 0.12)
 RATES = (150.0, 250.0, 400.0)
+DISTANCES = (0.01, 0.02, 0.05)
+
+
+CONTROL = Point(
+    "within",
+    "control",
+    "default",
+    ("--model.init_args.deterministic", "true", "--model.init_args.schedule", "fixed"),
+)
+"""Before the points that are measured by it."""
 
 
 def points() -> list[Point]:
-    """The preset `paper`; its form with fixed betas and 16 utterances a step; the default; and the default by rate."""
+    """The preset `paper`; its form with fixed betas and 16 utterances a step; the default; and the default by rate,
+    without a bottleneck, and within distances of that."""
     model = "--model.init_args."
     form = (f"{model}schedule", "fixed", f"{model}learning_rate", "2.0e-3", "--data.max_utterances", "16")
     return [
@@ -53,6 +64,11 @@ def points() -> list[Point]:
         *(Point("paper_form", f"beta{b}", "paper", (*form, f"{model}beta", str(b))) for b in PAPER_BETAS),
         *(Point("default", f"beta{b}", "default", (f"{model}beta", str(b))) for b in BETAS),
         *(Point("rate", f"rate{r}", "default", (f"{model}schedule", "rate", f"{model}rate", str(r))) for r in RATES),
+        CONTROL,
+        *(
+            Point("within", f"distance{d}", "default", (f"{model}schedule", "within", f"{model}distance", str(d)))
+            for d in DISTANCES
+        ),
     ]
 
 
@@ -71,6 +87,9 @@ def measure(point: Point, seed: int, folder: Path, data: list[str], label: str, 
     run = folder / point.family / point.name / f"seed{seed}"
     quiet = ["--trainer.logger", "false", "--trainer.enable_progress_bar", "false", "--seed_everything", str(seed)]
     stage1 = ["--config", str(EXPERIMENTS / "stage1" / f"{point.config}.yaml"), *point.arguments]
+    if "within" in point.arguments:
+        control = folder / CONTROL.family / CONTROL.name / f"seed{seed}" / "stage1"
+        stage1 += ["--model.init_args.control", str(control)]
     if epochs is not None:
         stage1 += ["--trainer.max_epochs", str(epochs)]
     source = str(run / "stage1" / "checkpoints" / "best.ckpt")
@@ -115,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[Point, list[dict[str, f
     parser.add_argument("run", type=Path, help="a finished run directory of the pipeline")
     parser.add_argument("--out", type=Path, required=True, help="where the trainings go")
     parser.add_argument("--label", required=True, help="what z_textual should not tell")
-    parser.add_argument("--families", nargs="+", default=["paper", "paper_form", "default", "rate"])
+    parser.add_argument("--families", nargs="+", default=["paper", "paper_form", "default", "rate", "within"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, help="of Stage 1, in place of its file's")
     parser.add_argument("--share", type=float, default=1.0, help="of the training utterances")
