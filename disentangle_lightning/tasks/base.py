@@ -282,6 +282,12 @@ def mean_over_ranks(values: Tensor) -> Tensor:
     return total / torch.distributed.get_world_size()
 
 
+def sum_over_ranks(values: Tensor) -> Tensor:
+    """The sum of a vector over all processes, without a gradient; on one process, the vector itself."""
+    ranks = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+    return mean_over_ranks(values) * ranks
+
+
 def freeze(module: nn.Module) -> None:
     """No gradients and evaluation mode: data-parallel training stops on parameters that take no part."""
     module.requires_grad_(False)
@@ -304,3 +310,17 @@ def check_same_features(inputs: Inputs, trained: Inputs, what: str) -> None:
             )
     if ours["layers"] != theirs["layers"]:
         raise UserError(f"{what} was trained on layers {theirs['layers']}; these features have layers {ours['layers']}")
+
+
+def label_classes(label_names: dict[str, list[str]], label: str) -> list[str]:
+    """The classes of a label.
+
+    Raises:
+        UserError: the data module was not asked for this label.
+    """
+    if label not in label_names:
+        raise UserError(
+            f"label '{label}' is not among the data's labels ({', '.join(label_names) or 'none'}); "
+            f"add it to data.labels"
+        )
+    return label_names[label]

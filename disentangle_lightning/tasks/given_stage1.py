@@ -33,7 +33,7 @@ class GivenStage1:
     Attributes:
         checkpoint: the file; its run directory is the folder above `checkpoints`.
         inputs: what its data were.
-        settings: the arguments of `Stage1VIB`, its inputs aside.
+        settings: the arguments of `Stage1VIB`, aside from its inputs and from what it hid: a test needs no labels.
     """
 
     checkpoint: Path
@@ -48,7 +48,7 @@ class GivenStage1:
             UserError: see `load_task`.
         """
         stage = load_task(checkpoint, Stage1VIB)
-        settings = {name: value for name, value in stage.hparams.items() if name != "inputs"}
+        settings = {name: value for name, value in stage.hparams.items() if name not in ("inputs", "hide")}
         return cls(Path(checkpoint), stage.inputs, settings)
 
     @property

@@ -21,6 +21,7 @@ from disentangle_lightning.tasks.base import (
     freeze,
     gather,
     init_arguments,
+    label_classes,
     mean_over_ranks,
 )
 from disentangle_lightning.tasks.frozen_latents import FrozenLatents
@@ -28,7 +29,7 @@ from disentangle_lightning.tasks.metrics import classification_figures, transcri
 from disentangle_lightning.tasks.probe_head import ClassHead, CTCHead, Head, ProbeHead, inputs_for
 from disentangle_lightning.tasks.stacked import STAGES, load_stage, stage_source
 from disentangle_lightning.tasks.stage1 import Stage1VIB, transcript_pairs
-from disentangle_lightning.tasks.stage2 import Stage2ConditionalVIB, label_classes
+from disentangle_lightning.tasks.stage2 import Stage2ConditionalVIB
 from disentangle_lightning.tasks.vib_stage import VIBStage
 
 Representation = Literal["hidden", "textual", "acoustic", "latent"]

@@ -23,12 +23,13 @@ from disentangle_lightning.tasks.base import (
     freeze,
     gather,
     init_arguments,
+    label_classes,
     load_task,
 )
 from disentangle_lightning.tasks.frozen_latents import FrozenLatents
 from disentangle_lightning.tasks.stacked_head import ClassesOfStreams, LettersOfStreams, StreamHead
 from disentangle_lightning.tasks.stage1 import Stage1VIB
-from disentangle_lightning.tasks.stage2 import Stage2ConditionalVIB, label_classes
+from disentangle_lightning.tasks.stage2 import Stage2ConditionalVIB
 from disentangle_lightning.tasks.vib_stage import Units, VIBStage
 
 

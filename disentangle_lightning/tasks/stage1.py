@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 from torchmetrics.text import WordErrorRate
 
 from disentangle_lightning.corpus.tokenizer import CTCTokenizer
+from disentangle_lightning.errors import UserError
 from disentangle_lightning.features.batch import FrameBatch
+from disentangle_lightning.features.loader import FrameLoader
 from disentangle_lightning.features.targets import CTC_TARGET
 from disentangle_lightning.nn.beta import BetaSchedule
-from disentangle_lightning.nn.bottleneck import Variance
+from disentangle_lightning.nn.bottleneck import Posterior, Variance
 from disentangle_lightning.nn.ctc import ctc_losses, greedy_decode
+from disentangle_lightning.nn.discriminant import RunningDiscriminant, utterance_statistics
 from disentangle_lightning.nn.layer_mixer import Mixing
-from disentangle_lightning.tasks.base import gather, init_arguments
+from disentangle_lightning.tasks.base import gather, init_arguments, label_classes, sum_over_ranks
 from disentangle_lightning.tasks.metrics import transcription_figures
 from disentangle_lightning.tasks.vib_stage import Units, VIBStage
+
+RISE = 0.6
+"""The share of training over which hiding sets in: before words are read, there is nothing to hide them from."""
 
 
 class Stage1VIB(VIBStage):
     """z_textual: a bottleneck on the layer average, read by one linear CTC layer (arXiv 2410.03037, section 3).
+
+    What it is told to hide costs it, too: loss = task + beta * KL + hide_weight * log(1 + exposure), where exposure is
+    what a linear reader of the means and deviations of z_textual over an utterance can tell of a label (see
+    `RunningDiscriminant`), in nats per utterance as the task. Its logarithm, so that many nats, as in the beginning of
+    a training on little speech, do not drown the words: then it is the relative decrease that counts. The weight rises
+    from zero over the first `RISE` of training. Labels that it was not told of, and readers of another kind, are for
+    probes and attackers to try.
 
     Selected on dev/objective. The test writes, into the run directory, summary.json (`stage1.wer`, `stage1.cer`,
     `stage1.rate_bits_per_second`, ...), transcripts.json and layer_weights.json.
@@ -28,7 +41,13 @@ class Stage1VIB(VIBStage):
     The defaults mend what the paper's recipe suffers from (`units`, `variance` and `schedule`);
     experiments/stage1/paper.yaml is the recipe to the letter.
 
-    Args: see `VIBStage`.
+    Args:
+        hide: labels of the data of which z_textual should tell nothing, such as [speaker].
+        hide_weight: how many nats of the task's loss the first nat of exposure is worth.
+        others: see `VIBStage`.
+
+    Raises:
+        UserError: a label to hide is unknown, or what is given is no list.
     """
 
     def __init__(
@@ -48,6 +67,8 @@ class Stage1VIB(VIBStage):
         distance: float | None = None,
         control: str | list[float] | None = None,
         units: Units = "nats",
+        hide: list[str] | str = [],  # noqa: B006  # never changed
+        hide_weight: float = 3.0,
         learning_rate: float = 1e-3,
         mixer_rate: float = 10.0,
         weight_decay: float = 0.005,
@@ -58,7 +79,13 @@ class Stage1VIB(VIBStage):
             inputs, latent_dim, mixer, layer, variance, deterministic, dropout, context, beta, schedule, beta_start,
             rate, distance, control, units, learning_rate, mixer_rate, weight_decay, warmup_fraction,
         )  # fmt: skip
+        if isinstance(hide, str):  # allowed so that a settings file can leave it open, as ???
+            raise UserError(f"hide is '{hide}'; give a list of labels, such as [{hide}]")
+        self.hide = hide
+        self.hide_weight = hide_weight
         self.save_hyperparameters(hparams | {"control": self.control_errors})
+        classes = [len(label_classes(self.inputs["label_names"], label)) for label in self.hide]
+        self.discriminants = nn.ModuleList(RunningDiscriminant(count, 2 * latent_dim) for count in classes)
         self.tokenizer = CTCTokenizer(self.inputs["alphabet"])
         self.ctc_head = nn.Linear(latent_dim, len(self.tokenizer))
         self.dev_wer = WordErrorRate()
@@ -79,6 +106,22 @@ class Stage1VIB(VIBStage):
 
     def paper_weights(self, batch: FrameBatch) -> Tensor:
         return batch.target_lengths
+
+    def penalty(self, batch: FrameBatch, posterior: Posterior) -> Tensor | None:
+        """`hide_weight` times log(1 + exposure), summed over what is to be hidden and the utterances that have it.
+
+        The reader is that of the batches of all processes.
+        """
+        if not self.hide:
+            return None
+        x = utterance_statistics(posterior.mean, batch.segments)
+        exposed, utterances = x.new_zeros(()), len(cast(FrameLoader, self.trainer.train_dataloader).dataset)
+        for label, discriminant in zip(self.hide, self.discriminants, strict=True):
+            reader = cast(RunningDiscriminant, discriminant)
+            reader.update(sum_over_ranks(reader.batch_sums(x, batch.labels[label])))
+            known = batch.labels[label] >= 0
+            exposed = exposed + (reader.exposure(x, utterances).log1p() * known).sum()
+        return self.hide_weight * min(1.0, self.progress / RISE) * exposed
 
     def score(self, batch: FrameBatch, logits: Tensor) -> None:
         pairs = transcript_pairs(batch, logits, self.tokenizer)
@@ -114,6 +157,16 @@ class Stage1VIB(VIBStage):
         figures["stage1.infeasible"] = float(sum(gather([[self._infeasible]])))
         self.write_results(figures, transcripts=transcripts, layer_weights=self.layer_weights())
         self._transcripts, self._infeasible = [], 0
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["readers"] = [dict(discriminant.named_buffers()) for discriminant in self.discriminants]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
+        for discriminant, known in zip(self.discriminants, checkpoint.get("readers", []), strict=False):
+            for name, buffer in discriminant.named_buffers():
+                buffer.copy_(known[name])
 
     def predict_step(self, batch: FrameBatch, batch_idx: int) -> dict[str, Any]:
         z = self.latent_encoder(batch.features, batch.segments).mean

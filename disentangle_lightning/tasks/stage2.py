@@ -10,14 +10,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
 
-from disentangle_lightning.errors import UserError
 from disentangle_lightning.features.batch import FrameBatch
 from disentangle_lightning.nn.beta import BetaSchedule
 from disentangle_lightning.nn.bottleneck import Variance
 from disentangle_lightning.nn.layer_mixer import Mixing
 from disentangle_lightning.nn.pooling import AttentionPooling, QueryInit
 from disentangle_lightning.nn.segments import Segments
-from disentangle_lightning.tasks.base import check_same_features, freeze, gather, init_arguments, load_task
+from disentangle_lightning.tasks.base import (
+    check_same_features,
+    freeze,
+    gather,
+    init_arguments,
+    label_classes,
+    load_task,
+)
 from disentangle_lightning.tasks.frozen_latents import FrozenLatents
 from disentangle_lightning.tasks.metrics import classification_figures
 from disentangle_lightning.tasks.stage1 import Stage1VIB, transcribe
@@ -178,17 +184,3 @@ class Stage2ConditionalVIB(VIBStage):
             "transcripts": transcribe(batch, self.stage1.logits(batch, condition), self.stage1.tokenizer),
             self.task: [self.classes[i] for i in logits.argmax(-1).tolist()],
         }
-
-
-def label_classes(label_names: dict[str, list[str]], label: str) -> list[str]:
-    """The classes of a label.
-
-    Raises:
-        UserError: the data module was not asked for this label.
-    """
-    if label not in label_names:
-        raise UserError(
-            f"label '{label}' is not among the data's labels ({', '.join(label_names) or 'none'}); "
-            f"add it to data.labels"
-        )
-    return label_names[label]

@@ -42,7 +42,7 @@ class StageTraining:
             folder: the run directory of the training.
             seed: of weights, order and noise.
             stage: the settings of its kind.
-            labels: what the data put on each batch.
+            labels: what the data put on each batch, beside what the training is told to hide.
             fields: {dotted name: value}, set over the rest.
         """
         tree: dict[str, Any] = json.loads(json.dumps(stage.set))
@@ -50,10 +50,11 @@ class StageTraining:
         set_field(tree, "seed_everything", seed)
         set_field(tree, "data.manifest", str(self.manifest))
         set_field(tree, "data.store", str(self.store))
-        set_field(tree, "data.labels", list(labels))
         set_field(tree, "data.alphabet", self.alphabet)
         for name, value in (fields or {}).items():
             set_field(tree, name, copy.deepcopy(value))
+        hidden = tree["model"]["init_args"].get("hide", [])
+        set_field(tree, "data.labels", list(dict.fromkeys([*labels, *hidden])))
         return tree
 
     def check(self, stage: StageSettings, fields: Mapping[str, Any]) -> None:

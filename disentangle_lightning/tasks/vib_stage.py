@@ -164,6 +164,10 @@ class VIBStage(TaskModule):
     def task_nats(self, batch: FrameBatch, logits: Tensor) -> tuple[Tensor, Tensor]:
         """The task's negative log-likelihood of each utterance, and which utterances count: [B], [B] bool."""
 
+    def penalty(self, batch: FrameBatch, posterior: Posterior) -> Tensor | None:
+        """What else a training batch costs, in nats over its utterances; None for nothing."""
+        return None
+
     @abstractmethod
     def score(self, batch: FrameBatch, logits: Tensor) -> None:
         """Update the task's own dev metric."""
@@ -218,8 +222,12 @@ class VIBStage(TaskModule):
             self.rate_control.update(kl, self.progress, self.steps)
         if self.distance_control is not None:
             self.distance_control.update(self.progress, self.steps)
-        self.log_step(figures, batch)
         loss: Tensor = terms["task"] / task_weight + beta * (terms["kl"] / frames)
+        penalty = self.penalty(batch, posterior)
+        if penalty is not None:
+            loss = loss + penalty / task_weight
+            figures["train/penalty"] = mean_over_ranks(penalty) / task_weight
+        self.log_step(figures, batch)
         return loss
 
     def validation_step(self, batch: FrameBatch, batch_idx: int) -> None:

@@ -40,10 +40,11 @@ class Point:
 
 
 PAPER_BETAS = (0.03, 0.1, 0.2, 0.35, 0.6, 1.0)
-BETAS = (0.01, 0.02, 0.03, 0.05, 0.08, 0.12)
+BETAS = (0.001, 0.003, 0.01, 0.03, 0.06, 0.12)
+UNLABELLED_BETAS = (0.01, 0.02, 0.03, 0.05, 0.08, 0.12)
 RATES = (150.0, 250.0, 400.0)
 DISTANCES = (0.01, 0.02, 0.05)
-
+FAMILIES = ["paper", "paper_form", "default", "unlabelled", "rate", "within"]
 
 CONTROL = Point(
     "within",
@@ -55,14 +56,15 @@ CONTROL = Point(
 
 
 def points() -> list[Point]:
-    """The preset `paper`; its form with fixed betas and 16 utterances a step; the default; and the default by rate,
-    without a bottleneck, and within distances of that."""
+    """The preset `paper`; its form with fixed betas and 16 utterances a step; the default; the default that hides
+    nothing by name; and the default by rate, without a bottleneck, and within distances of that."""
     model = "--model.init_args."
     form = (f"{model}schedule", "fixed", f"{model}learning_rate", "2.0e-3", "--data.max_utterances", "16")
     return [
         Point("paper", "preset", "paper"),
         *(Point("paper_form", f"beta{b}", "paper", (*form, f"{model}beta", str(b))) for b in PAPER_BETAS),
         *(Point("default", f"beta{b}", "default", (f"{model}beta", str(b))) for b in BETAS),
+        *(Point("unlabelled", f"beta{b}", "unlabelled", (f"{model}beta", str(b))) for b in UNLABELLED_BETAS),
         *(Point("rate", f"rate{r}", "default", (f"{model}schedule", "rate", f"{model}rate", str(r))) for r in RATES),
         CONTROL,
         *(
@@ -87,6 +89,8 @@ def measure(point: Point, seed: int, folder: Path, data: list[str], label: str, 
     run = folder / point.family / point.name / f"seed{seed}"
     quiet = ["--trainer.logger", "false", "--trainer.enable_progress_bar", "false", "--seed_everything", str(seed)]
     stage1 = ["--config", str(EXPERIMENTS / "stage1" / f"{point.config}.yaml"), *point.arguments]
+    if point.config == "default":
+        stage1 += ["--model.init_args.hide", f"[{label}]", "--data.labels", f"[{label}]"]
     if "within" in point.arguments:
         control = folder / CONTROL.family / CONTROL.name / f"seed{seed}" / "stage1"
         stage1 += ["--model.init_args.control", str(control)]
@@ -134,7 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[Point, list[dict[str, f
     parser.add_argument("run", type=Path, help="a finished run directory of the pipeline")
     parser.add_argument("--out", type=Path, required=True, help="where the trainings go")
     parser.add_argument("--label", required=True, help="what z_textual should not tell")
-    parser.add_argument("--families", nargs="+", default=["paper", "paper_form", "default", "rate", "within"])
+    parser.add_argument("--families", nargs="+", default=FAMILIES)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, help="of Stage 1, in place of its file's")
     parser.add_argument("--share", type=float, default=1.0, help="of the training utterances")

@@ -28,7 +28,7 @@ JOB = {
     "SLURM_NTASKS_PER_NODE": "4",
 }
 TASK = {"SLURM_ARRAY_JOB_ID": "40", "SLURM_ARRAY_TASK_ID": "2", "SLURM_ARRAY_TASK_COUNT": "3"}
-FIT = ("--config", str(SCRIPTS.parent / "stage1" / "default.yaml"), "--data.manifest", "m", "--data.store", "s")
+FIT = ("--config", str(SCRIPTS.parent / "stage1" / "unlabelled.yaml"), "--data.manifest", "m", "--data.store", "s")
 ENCODE = ("--config", str(SCRIPTS.parent / "encode" / "embedded.yaml"), "--manifest", "m", "--store", "s")
 
 

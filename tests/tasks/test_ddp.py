@@ -48,6 +48,10 @@ MODELS: dict[str, dict[str, Any]] = {
         "init_args": QUIET
         | {"deterministic": False, "schedule": "within", "distance": 0.01, "control": [1.5, 1.0], "beta": 0.1},
     },
+    "stage1_hiding": {
+        "class_path": "disentangle_lightning.tasks.stage1.Stage1VIB",
+        "init_args": QUIET | {"hide": ["emotion"]},
+    },
     "stage2": {
         "class_path": "disentangle_lightning.tasks.stage2.Stage2ConditionalVIB",
         "init_args": QUIET | {"task": "emotion"},

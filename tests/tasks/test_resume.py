@@ -32,6 +32,10 @@ STAGE1_WITHIN = {
     "init_args": STAGE1["init_args"]  # type: ignore[operator]
     | {"schedule": "within", "distance": 0.01, "control": [2.0, 2.0, 1.0]},
 }
+STAGE1_HIDING = {
+    "class_path": STAGE1["class_path"],
+    "init_args": STAGE1["init_args"] | {"hide": ["speaker", "emotion"]},  # type: ignore[operator]
+}
 INSTANTS = {
     "stage1": [
         "step 0 1",  # before there is any checkpoint
@@ -50,6 +54,7 @@ INSTANTS = {
     ],
     "stage1_rate": ["step 0 5", "validation 1 1", "half last.ckpt 1"],
     "stage1_within": ["step 0 5", "validation 1 1", "between 1", "half last.ckpt 1", "step 2 4"],
+    "stage1_hiding": ["step 0 5", "validation 1 1"],
     "stage2": ["step 0 4", "validation 0 1", "step 2 8", "test 0"],
     "probe": ["step 0 4", "validation 1 1", "half last.ckpt 1", "results"],
 }
@@ -64,6 +69,7 @@ def config(planted: Planted, stage1_checkpoint: str, tmp_path: Path) -> Callable
             "stage1": STAGE1,
             "stage1_rate": STAGE1_RATE,
             "stage1_within": STAGE1_WITHIN,
+            "stage1_hiding": STAGE1_HIDING,
             "stage2": {
                 "class_path": "disentangle_lightning.tasks.stage2.Stage2ConditionalVIB",
                 "init_args": {"task": "emotion", "stage1": stage1_checkpoint, "latent_dim": 4},

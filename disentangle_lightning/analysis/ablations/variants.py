@@ -62,9 +62,13 @@ class Trainings:
         return Trained(trained.checkpoint, trained.figures | accuracy)
 
     def stacked(self, name: str, tasks: Sequence[str], given: Sequence[Trained]) -> Trained:
-        """Tasks on frozen stages, with the settings of Stage 1 for transcription and of Stage 2 for labels."""
+        """Tasks on frozen stages, with the settings of Stage 1 for transcription and of Stage 2 for labels.
+
+        What Stage 1 is told to hide is not hidden here.
+        """
         kind = "stage1" if CTC_TARGET in tasks else "stage2"
-        arguments = dict(getattr(self.run.settings, kind).set["model"].get("init_args", {}))
+        own = getattr(self.run.settings, kind).set["model"].get("init_args", {})
+        arguments = {name: value for name, value in own.items() if name not in ("hide", "hide_weight")}
         arguments |= {"tasks": list(tasks), "given": [str(stage.checkpoint) for stage in given]}
         class_path = f"{StackedVIB.__module__}.{StackedVIB.__qualname__}"
         fields = {"model": {"class_path": class_path, "init_args": arguments}}
