@@ -49,15 +49,15 @@ FAMILIES = ["paper", "paper_form", "default", "unlabelled", "rate", "within"]
 CONTROL = Point(
     "within",
     "control",
-    "default",
+    "unlabelled",
     ("--model.init_args.deterministic", "true", "--model.init_args.schedule", "fixed"),
 )
 """Before the points that are measured by it."""
 
 
 def points() -> list[Point]:
-    """The preset `paper`; its form with fixed betas and 16 utterances a step; the default; the default that hides
-    nothing by name; and the default by rate, without a bottleneck, and within distances of that."""
+    """The preset `paper`; its form with fixed betas and 16 utterances a step; the default; that which hides nothing by
+    name; and the latter by rate, without a bottleneck, and within distances of that."""
     model = "--model.init_args."
     form = (f"{model}schedule", "fixed", f"{model}learning_rate", "2.0e-3", "--data.max_utterances", "16")
     return [
@@ -65,10 +65,10 @@ def points() -> list[Point]:
         *(Point("paper_form", f"beta{b}", "paper", (*form, f"{model}beta", str(b))) for b in PAPER_BETAS),
         *(Point("default", f"beta{b}", "default", (f"{model}beta", str(b))) for b in BETAS),
         *(Point("unlabelled", f"beta{b}", "unlabelled", (f"{model}beta", str(b))) for b in UNLABELLED_BETAS),
-        *(Point("rate", f"rate{r}", "default", (f"{model}schedule", "rate", f"{model}rate", str(r))) for r in RATES),
+        *(Point("rate", f"rate{r}", "unlabelled", (f"{model}schedule", "rate", f"{model}rate", str(r))) for r in RATES),
         CONTROL,
         *(
-            Point("within", f"distance{d}", "default", (f"{model}schedule", "within", f"{model}distance", str(d)))
+            Point("within", f"distance{d}", "unlabelled", (f"{model}schedule", "within", f"{model}distance", str(d)))
             for d in DISTANCES
         ),
     ]
