@@ -52,7 +52,7 @@ from disentangle_lightning.settings_files import (
 from disentangle_lightning.summary import aggregate
 from disentangle_lightning.tasks.base import write_json
 from disentangle_lightning.tasks.given_stage1 import GivenStage1, common_alphabet, origin_figures
-from disentangle_lightning.tasks.stage_training import StageTraining, read_layers
+from disentangle_lightning.tasks.stage_training import StageTraining, hidden_labels, read_layers
 
 console = Console(stderr=True)
 
@@ -212,7 +212,10 @@ class Pipeline:
 
     def _corpus(self) -> None:
         found = make_reader(self.settings.corpus).read()
-        check = partial(check_learnable, tasks=self.tasks, labels=self.labels, transcribed=not self.given)
+        hidden = [] if self.given else hidden_labels(self.settings.stage1.set)
+        check = partial(
+            check_learnable, tasks=self.tasks, labels=self.labels, transcribed=not self.given, hidden=hidden
+        )
         file = self.run_dir / "praat.jsonl"
         numbers = read_numbers(found.utterances, self.settings.quartiles, file, partial(track, description="Praat"))
         corpus, tokenizer = prepare(found, self.settings.splits, self.alphabet, check, numbers)

@@ -102,8 +102,7 @@ class PipelineSettings:
             split train: labels whose values are numbers, or what Praat measures (see `corpus.praat.MEASURES`): pitch,
             intensity, either's deviation, jitter, shimmer, length.
         stage1: `config`, a file as `fit` takes it; `set`, the fields to override in it; or `checkpoint`, a Stage 1
-            that was trained before, as on another corpus: it is tested here, and all else is made with it. Where the
-            file leaves open what z_textual should hide, that is the tasks.
+            that was trained before, as on another corpus: it is tested here, and all else is made with it.
         stage2: `config` and `set`, likewise.
         probe: `config` and `set`, likewise.
 

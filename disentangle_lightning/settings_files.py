@@ -20,7 +20,7 @@ _STAGES = ("stage1", "stage2", "probe")
 
 _OF_THE_PIPELINE = {
     "data": ("manifest", "store", "labels"),
-    "model.init_args": ("task", "stage1", "representation", "source", "targets", "hide"),
+    "model.init_args": ("task", "stage1", "representation", "source", "targets"),
 }
 """What a stage's file may leave open (`???`) for the pipeline to decide."""
 
@@ -193,11 +193,7 @@ def _inline_stage_files(settings: PipelineSettings) -> None:
             section, _, last = field.rpartition(".")
             if last not in _OF_THE_PIPELINE.get(section, ()):
                 raise UserError(f"field '{field}' of {stage.config} is missing; give it as --{name}.set.{field}")
-            holder = OmegaConf.select(merged, section)
-            if last == "hide":  # what Stage 2 is to find in z_acoustic, z_textual should not tell
-                holder[last] = list(settings.tasks or [])
-            else:
-                del holder[last]
+            del OmegaConf.select(merged, section)[last]
         stage.set = _plain(cast(DictConfig, merged))
         stage.config = None
 

@@ -569,6 +569,20 @@ def test_pitch_and_a_column_of_numbers_are_learnt_in_quartiles(tmp_path: Path, m
     assert "corpus: " in errors
 
 
+def test_speakers_that_nobody_named_cannot_be_hidden(finished: Path, tmp_path: Path) -> None:
+    rows = list(csv.DictReader((finished.parent / "corpus" / "metadata.csv").open()))
+    shutil.copytree(finished.parent / "corpus", tmp_path / "corpus")
+    with (tmp_path / "corpus" / "metadata.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, [name for name in rows[0] if name != "speaker"], extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+    settings = write_settings(tmp_path, labels=[], encode={"encoder": str(finished.parent / "encoder")})
+    error = refused("pipeline", "--config", settings)
+    assert "Stage 1 cannot hide what it is told to: no utterance has label 'speaker'" in error
+    assert "--stage1.config experiments/stage1/unlabelled.yaml" in error
+    assert not (tmp_path / "run" / "manifest.jsonl").exists()
+
+
 def test_a_stage_without_its_file_is_named(finished: Path, tmp_path: Path) -> None:
     settings = write_settings(tmp_path, stage2={})
     error = refused("pipeline", "--config", settings)

@@ -74,24 +74,6 @@ def test_what_the_pipeline_decides_may_be_open_in_a_stage_file_and_nothing_else(
     assert settings.stage2.set == {"data": {}, "model": {"init_args": {"latent_dim": 8}}}
 
 
-def test_what_a_stage_file_leaves_open_to_hide_is_what_stage_2_is_to_find(tmp_path: Path) -> None:
-    write(tmp_path / "open.yaml", model={"init_args": {"hide": "???"}})
-    write(tmp_path / "closed.yaml", model={"init_args": {"latent_dim": 4}})
-    file = write(tmp_path / "p.yaml", run_dir="r", tasks=["speaker", "style"], stage1={"config": "open.yaml"})
-
-    def hidden(*overrides: str) -> list[str] | None:
-        found: list[str] | None = (
-            read_settings(PipelineSettings, file, overrides).stage1.set["model"]["init_args"].get("hide")
-        )
-        return found
-
-    assert hidden() == ["speaker", "style"]
-    assert hidden("--tasks", "[style]") == ["style"]
-    assert hidden("--tasks", "[]") == []
-    assert hidden("--stage1.set.model.init_args.hide", "[gender]") == ["gender"]
-    assert hidden("--stage1.config", str(tmp_path / "closed.yaml")) is None, "the paper hides nothing by name"
-
-
 def test_settings_written_into_a_run_are_read_back_as_they_were(tmp_path: Path) -> None:
     stage = {"model": {"beta": 0.5, "start": "${model.beta}"}, "run_dir": "x", "names": ["${run_dir}/a"]}
     write(tmp_path / "stage.yaml", **stage)

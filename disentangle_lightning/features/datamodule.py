@@ -24,7 +24,7 @@ from disentangle_lightning.features.online import OnlineFeatures
 from disentangle_lightning.features.residency import check_residency, choose_residency
 from disentangle_lightning.features.sources import FrameSource, ResidentFrames, StoredFrames
 from disentangle_lightning.features.store import FeatureStore
-from disentangle_lightning.features.targets import CTC_TARGET, class_lists
+from disentangle_lightning.features.targets import CTC_TARGET, class_lists, hidden_classes
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +38,8 @@ class FrameFeatureDataModule(LightningDataModule):
         manifest: the JSONL manifest, with splits assigned.
         store: the feature store that `encode` made of it; None where there is an `encoder` instead.
         labels: the labels to put on each batch; `speaker` is one like any other.
+        hidden_labels: labels to put on training batches alone, for a stage that hides them; of other splits, those
+            classes are missing that training does not have.
         max_frames: the most frames of a batch; a longer utterance goes alone.
         max_utterances: the most utterances of a batch; None means any number.
         train_split: `train` for the stages, `probe` for the probes.
@@ -74,6 +76,7 @@ class FrameFeatureDataModule(LightningDataModule):
         manifest: str,
         store: str | None,
         labels: list[str],
+        hidden_labels: list[str] = [],  # noqa: B006  # never changed
         max_frames: int = 20_000,
         max_utterances: int | None = None,
         train_split: str = "train",
@@ -121,7 +124,8 @@ class FrameFeatureDataModule(LightningDataModule):
         self.num_layers: int = len(self._layers)
         self.feature_dim: int = self._features.dim
         self.alphabet: str = choose_alphabet(stored) if alphabet is None else alphabet
-        self.label_names: dict[str, list[str]] = class_lists(stored, labels, train_split)
+        self.label_names: dict[str, list[str]] = hidden_classes(stored, hidden_labels, train_split)
+        self.label_names |= class_lists(stored, labels, train_split)
         self.feature_header: dict[str, Any] = self._features.header | {"layers": self._layers}
         self.skipped: int = len(utterances) - len(stored)
         if self.skipped:

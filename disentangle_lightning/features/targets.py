@@ -22,8 +22,24 @@ def class_lists(utterances: Sequence[Utterance], labels: Sequence[str], train_sp
     return {name: _classes(utterances, name, train_split) for name in labels}
 
 
+def hidden_classes(utterances: Sequence[Utterance], labels: Sequence[str], train_split: str) -> dict[str, list[str]]:
+    """The classes of labels that a training only hides: those of its own split, sorted.
+
+    Others that `dev` or `test` have are of no use to it, and count as missing: speakers who are kept apart, say.
+
+    Raises:
+        UserError: the training split holds fewer than two classes of a label.
+    """
+    own = [u for u in utterances if u.split == train_split]
+    return class_lists(own, labels, train_split)
+
+
 def check_learnable(
-    utterances: Sequence[Utterance], tasks: Sequence[str], labels: Sequence[str], transcribed: bool
+    utterances: Sequence[Utterance],
+    tasks: Sequence[str],
+    labels: Sequence[str],
+    transcribed: bool,
+    hidden: Sequence[str] = (),
 ) -> None:
     """Refuse a corpus in which a stage or probe would find nothing to learn or to be tested on.
 
@@ -32,6 +48,7 @@ def check_learnable(
         tasks: the labels that a Stage 2 is to learn.
         labels: those that probes are to learn.
         transcribed: whether Stage 1 is to learn, too.
+        hidden: what it is to hide.
 
     Raises:
         UserError: naming the split, and what it lacks.
@@ -41,6 +58,13 @@ def check_learnable(
             raise UserError(f"split '{split}' is empty; raise its fraction in field 'splits.fractions'")
     class_lists(utterances, tasks, "train")
     class_lists(utterances, labels, "probe")
+    try:
+        hidden_classes(utterances, hidden, "train")
+    except UserError as error:
+        raise UserError(
+            f"Stage 1 cannot hide what it is told to: {error}; name other labels as "
+            "--stage1.set.model.init_args.hide, or none with --stage1.config experiments/stage1/unlabelled.yaml"
+        ) from None
     for split in SPLITS:
         members = [u for u in utterances if u.split == split]
         if transcribed and not any(u.transcription for u in members):

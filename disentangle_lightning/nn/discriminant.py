@@ -15,6 +15,11 @@ The latents move while they are trained. A reader that is far behind them is eva
 other side of where it still sees them.
 """
 
+RELEVANCE = 8.0
+"""How many utterances of a class make its mean count half as much as was seen of it (the relevance factor of speaker
+recognition: Reynolds et al., 2000, who take 16).
+"""
+
 _LEAST_VARIANCE = 1e-4
 """Of the deviation over an utterance's frames: the root of zero has no gradient."""
 
@@ -29,16 +34,20 @@ def utterance_statistics(x: Tensor, segments: Segments) -> Tensor:
 class RunningDiscriminant(nn.Module):
     """Fisher's linear discriminant of C classes, from running sums over what it was shown.
 
-    With p_c, m_c the share and mean of a class and W the covariance within classes, its diagonal raised by S / N:
+    With p_c the share of a class, d_c its mean less the mean m of all, drawn in by f_c, and T the covariance of all:
 
-        p(c | x)  ~  p_c exp(m_c' W^-1 x - m_c' W^-1 m_c / 2)
+        W  =  T - sum_c p_c f_c d_c d_c'
+        p(c | x)  ~  p_c exp(f_c d_c' W^-1 (x - m) - f_c^2 d_c' W^-1 d_c / 2)
         exposure(x)  =  KL(p || p(. | x))  in nats
 
     Exposure is zero where x tells nothing that the shares of the classes do not, and grows with the certainty of the
-    reader. N utterances do not determine W: without the raise, a reader of few knows them by heart, and to hide from it
-    costs words for nothing. The gradient is that of x alone: the reader is no network, so there are no two trainings to
-    keep in balance. What it finds is a lower bound: a reader that is not linear, or that looks at single frames, may
-    find more. Its sums are of use in training alone, and no part of `state_dict`.
+    reader. To hide from a reader that takes chance for knowledge costs words for nothing. N utterances do not determine
+    W, so its diagonal is raised by S / N of itself; and a class of n_c = p_c N utterances has f_c = n_c / (n_c +
+    `RELEVANCE`), so that of many who speak once or twice none is known by heart.
+
+    The gradient is that of x alone: the reader is no network, so there are no two trainings to keep in balance. What it
+    finds is a lower bound: a reader that is not linear, or that looks at single frames, may find more. Its sums are of
+    use in training alone, and no part of `state_dict`.
 
     Args:
         classes: C.
@@ -90,14 +99,21 @@ class RunningDiscriminant(nn.Module):
         """
         with torch.autocast(x.device.type, enabled=False):
             total = self.counts.sum().clamp(min=1.0)
+            known = total.clamp(max=utterances)
             shares = self.counts / total
-            means = self.sums / self.counts.clamp(min=1e-6)[:, None]
-            within = self.products / total - means.T @ (shares[:, None] * means)
+            mean = self.sums.sum(0) / total
+            apart = self.sums / self.counts.clamp(min=1e-6)[:, None] - mean
+            covariance = self.products / total - mean[:, None] * mean
+            seen = shares * known
+            drawn_in = seen / (seen + RELEVANCE)
+            within = covariance - apart.T @ ((shares * drawn_in)[:, None] * apart)
             variance = within.diagonal().clamp(min=0)
-            within = within + torch.diag(len(variance) / total.clamp(max=utterances) * variance + 1e-10)
+            within = within + torch.diag(len(variance) / known * variance + 1e-10)
+            apart = drawn_in[:, None] * apart
             # Without a check of its success, which would make the host wait for the device; the ridge sees to it.
-            weights = torch.linalg.solve_ex(within, means.T).result
+            weights = torch.linalg.solve_ex(within, apart.T).result
+            squares = (apart.T * weights).sum(0)
             log_shares = shares.clamp(min=1e-6).log()
-            scores = x.float() @ weights - 0.5 * (means.T * weights).sum(0) + log_shares
+            scores = (x.float() - mean) @ weights - 0.5 * squares + log_shares
             exposure: Tensor = (shares * (log_shares - scores.log_softmax(-1))).sum(-1)
             return exposure

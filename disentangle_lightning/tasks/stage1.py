@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from torchmetrics.text import WordErrorRate
 
 from disentangle_lightning.corpus.tokenizer import CTCTokenizer
-from disentangle_lightning.errors import UserError
 from disentangle_lightning.features.batch import FrameBatch
 from disentangle_lightning.features.loader import FrameLoader
 from disentangle_lightning.features.targets import CTC_TARGET
@@ -42,12 +41,13 @@ class Stage1VIB(VIBStage):
     experiments/stage1/paper.yaml is the recipe to the letter.
 
     Args:
-        hide: labels of the data of which z_textual should tell nothing, such as [speaker].
+        hide: labels of which z_textual should tell nothing, such as [speaker]; the data need them, too, as
+            `hidden_labels` or among `labels`.
         hide_weight: how many nats of the task's loss the first nat of exposure is worth.
         others: see `VIBStage`.
 
     Raises:
-        UserError: a label to hide is unknown, or what is given is no list.
+        UserError: a label to hide is unknown.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Stage1VIB(VIBStage):
         distance: float | None = None,
         control: str | list[float] | None = None,
         units: Units = "nats",
-        hide: list[str] | str = [],  # noqa: B006  # never changed
+        hide: list[str] = [],  # noqa: B006  # never changed
         hide_weight: float = 3.0,
         learning_rate: float = 1e-3,
         mixer_rate: float = 10.0,
@@ -79,8 +79,6 @@ class Stage1VIB(VIBStage):
             inputs, latent_dim, mixer, layer, variance, deterministic, dropout, context, beta, schedule, beta_start,
             rate, distance, control, units, learning_rate, mixer_rate, weight_decay, warmup_fraction,
         )  # fmt: skip
-        if isinstance(hide, str):  # allowed so that a settings file can leave it open, as ???
-            raise UserError(f"hide is '{hide}'; give a list of labels, such as [{hide}]")
         self.hide = hide
         self.hide_weight = hide_weight
         self.save_hyperparameters(hparams | {"control": self.control_errors})
@@ -118,9 +116,10 @@ class Stage1VIB(VIBStage):
         exposed, utterances = x.new_zeros(()), len(cast(FrameLoader, self.trainer.train_dataloader).dataset)
         for label, discriminant in zip(self.hide, self.discriminants, strict=True):
             reader = cast(RunningDiscriminant, discriminant)
-            reader.update(sum_over_ranks(reader.batch_sums(x, batch.labels[label])))
-            known = batch.labels[label] >= 0
-            exposed = exposed + (reader.exposure(x, utterances).log1p() * known).sum()
+            labels = batch.labels[label]
+            # Read before it is shown the batch, so that nobody is known by the very utterance that is asked about.
+            exposed = exposed + (reader.exposure(x, utterances).log1p() * (labels >= 0)).sum()
+            reader.update(sum_over_ranks(reader.batch_sums(x, labels)))
         return self.hide_weight * min(1.0, self.progress / RISE) * exposed
 
     def score(self, batch: FrameBatch, logits: Tensor) -> None:

@@ -42,7 +42,7 @@ class StageTraining:
             folder: the run directory of the training.
             seed: of weights, order and noise.
             stage: the settings of its kind.
-            labels: what the data put on each batch, beside what the training is told to hide.
+            labels: what the data put on each batch; what the training is told to hide is put on its own.
             fields: {dotted name: value}, set over the rest.
         """
         tree: dict[str, Any] = json.loads(json.dumps(stage.set))
@@ -50,11 +50,12 @@ class StageTraining:
         set_field(tree, "seed_everything", seed)
         set_field(tree, "data.manifest", str(self.manifest))
         set_field(tree, "data.store", str(self.store))
+        set_field(tree, "data.labels", list(labels))
         set_field(tree, "data.alphabet", self.alphabet)
         for name, value in (fields or {}).items():
             set_field(tree, name, copy.deepcopy(value))
-        hidden = tree["model"]["init_args"].get("hide", [])
-        set_field(tree, "data.labels", list(dict.fromkeys([*labels, *hidden])))
+        if hidden := hidden_labels(tree):
+            set_field(tree, "data.hidden_labels", hidden)
         return tree
 
     def check(self, stage: StageSettings, fields: Mapping[str, Any]) -> None:
@@ -106,3 +107,9 @@ def read_layers(stage: StageSettings) -> list[int] | None:
     """The layers that a training reads of the store; None means all."""
     layers: list[int] | None = stage.set.get("data", {}).get("layers")
     return layers
+
+
+def hidden_labels(tree: Mapping[str, Any]) -> list[str]:
+    """What the settings of a training tell it to hide."""
+    labels: list[str] = tree.get("model", {}).get("init_args", {}).get("hide", [])
+    return labels

@@ -180,7 +180,7 @@ class TrainingCLI(LightningCLI):
         if settings.ckpt_path in ("best", "last"):  # those of the run directory, not what Lightning would look for
             settings.ckpt_path = str(self.run_dir / "checkpoints" / f"{settings.ckpt_path}.ckpt")
         if settings.ckpt_path is not None:
-            _check_same_settings(settings.ckpt_path, settings.model.get("init_args", {}))
+            _check_same_settings(settings.ckpt_path, settings.model.get("init_args", {}), self.subcommand == "fit")
         settings.weights_only = True  # nothing in a checkpoint may run code
         for logger in _as_list(settings.trainer.get("logger")):
             if hasattr(logger, "init_args"):
@@ -280,15 +280,15 @@ def _check_run_dir(run_dir: Path, settings: str) -> None:
         )
 
 
-def _check_same_settings(checkpoint: str, given: Any) -> None:
-    """A checkpoint is resumed or tested as what it is: a setting that it does not have is an error, not ignored."""
+def _check_same_settings(checkpoint: str, given: Any, trains: bool) -> None:
+    """A checkpoint is resumed or tested as what it is: a setting that it does not have is an error, not ignored.
+
+    What it hid matters to training alone, and speech that it is tested on may have no such label.
+    """
     trained = read_checkpoint(checkpoint).get("hyper_parameters", {})
+    free = {"inputs", "stage1", "source", "given", "control"} | (set() if trains else {"hide"})
     for name, value in _flatten(given.as_dict() if hasattr(given, "as_dict") else dict(given)).items():
-        if (
-            name in trained
-            and name not in ("inputs", "stage1", "source", "given", "control")
-            and trained[name] != value
-        ):
+        if name in trained and name not in free and trained[name] != value:
             raise UserError(
                 f"checkpoint {checkpoint} was trained with model.{name} {trained[name]}, but {value} is asked for; "
                 "leave the setting out, or train anew without --ckpt_path"

@@ -90,7 +90,7 @@ def measure(point: Point, seed: int, folder: Path, data: list[str], label: str, 
     quiet = ["--trainer.logger", "false", "--trainer.enable_progress_bar", "false", "--seed_everything", str(seed)]
     stage1 = ["--config", str(EXPERIMENTS / "stage1" / f"{point.config}.yaml"), *point.arguments]
     if point.config == "default":
-        stage1 += ["--model.init_args.hide", f"[{label}]", "--data.labels", f"[{label}]"]
+        stage1 += ["--model.init_args.hide", f"[{label}]", "--data.hidden_labels", f"[{label}]"]
     if "within" in point.arguments:
         control = folder / CONTROL.family / CONTROL.name / f"seed{seed}" / "stage1"
         stage1 += ["--model.init_args.control", str(control)]

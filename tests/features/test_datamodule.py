@@ -160,6 +160,21 @@ def test_a_class_that_only_probe_has_is_known_to_the_stages_too(corpus):
     assert FrameFeatureDataModule(manifest, store, ["speaker"]).label_names["speaker"] == ["s0", "s1", "s9"]
 
 
+def test_what_is_hidden_need_not_be_known_where_nothing_is_hidden_from(corpus):
+    manifest, store = corpus
+    rewrite(manifest, lambda u, i: replace(u, speaker=f"new{i}") if u.split in ("dev", "test", "probe") else None)
+    data = FrameFeatureDataModule(manifest, store, [], hidden_labels=["speaker"])
+    assert data.label_names["speaker"] == ["s0", "s1"]
+    data.setup("fit")
+    trained = torch.cat([batch.labels["speaker"] for batch in data.train_dataloader()])
+    known = torch.cat([batch.labels["speaker"] for batch in data.val_dataloader()])
+    assert set(trained.tolist()) == {0, 1}
+    assert set(known.tolist()) == {-1}
+    rewrite(manifest, lambda u, i: replace(u, speaker="s0") if u.split == "train" else None)
+    with pytest.raises(UserError, match="label 'speaker' has only class 's0' in split 'train'"):
+        FrameFeatureDataModule(manifest, store, [], hidden_labels=["speaker"])
+
+
 def test_an_incomplete_store_is_not_trained_on(corpus):
     manifest, store = corpus
     (Path(store) / "complete.json").unlink()
