@@ -230,6 +230,12 @@ def _no_positive_control(run: RunDirectory) -> Iterator[Finding]:
             )
 
 
+def _how_to_hide(run: RunDirectory, target: str) -> str:
+    if target in run.hidden:
+        return "Raise hide_weight of Stage 1, or its beta"
+    return f"Name {target} among what Stage 1 hides (hide), or raise its beta"
+
+
 def _textual_leakage(run: RunDirectory) -> Iterator[Finding]:
     for target in run.targets:
         name = f"probe.textual.{target}.leakage"
@@ -256,7 +262,7 @@ def _textual_leakage(run: RunDirectory) -> Iterator[Finding]:
                 f"{facts}, above the limit of {LEAKAGE_LIMIT:g}.{timing}",
                 "A frame-level transcript always shows timing; resample or pool z_textual if that must go too."
                 if explained
-                else f"Raise beta of Stage 1 or shrink its latent, unless {target} is itself a matter of words.",
+                else f"{_how_to_hide(run, target)}, unless {target} is itself a matter of words.",
             )
         elif m.ci_high is not None and m.ci_high > LEAKAGE_LIMIT:
             yield Finding(

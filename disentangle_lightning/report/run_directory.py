@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import yaml
+
 from disentangle_lightning.errors import UserError
 from disentangle_lightning.report.corpus_facts import CorpusFacts
 from disentangle_lightning.summary import aggregate
@@ -127,6 +129,16 @@ class RunDirectory:
         return _unique(
             name.split(".")[0].removeprefix("stage2_") for name in self.measurements if name.startswith("stage2_")
         )
+
+    @property
+    def hidden(self) -> list[str]:
+        """The labels that Stage 1 was told to hide; none that is known where it was trained elsewhere."""
+        try:
+            stage1 = yaml.safe_load(self.config or "")["stage1"]
+            hidden = [] if stage1.get("checkpoint") else stage1["set"]["model"]["init_args"]["hide"]
+        except (yaml.YAMLError, KeyError, TypeError):
+            return []
+        return [str(label) for label in hidden]
 
     @property
     def representations(self) -> list[str]:

@@ -55,7 +55,7 @@ def cross_probe_table(run: RunDirectory) -> Table:
         "trained nothing. Accuracy is how often they are right. Leakage puts it on a scale from 0, no better "
         "than chance (always giving the commonest answer), to 1, always right. It should be near 0 for "
         "z_textual and high for the z_acoustic that was made for the label (bold); the hidden states show "
-        "what the encoder knew.",
+        f"what the encoder knew.{_what_is_hidden(run)}",
         ["label", "chance", *(representation_name(r) for r in compared)],
     )
     for target in run.targets:
@@ -67,6 +67,14 @@ def cross_probe_table(run: RunDirectory) -> Table:
             cells.append(Cell(percent_with_spread(accuracy), detail, representation == f"acoustic_{target}"))
         table.rows.append((target, cells))
     return table
+
+
+def _what_is_hidden(run: RunDirectory) -> str:
+    hidden = [target for target in run.targets if target in run.hidden]
+    if not hidden:
+        return ""
+    rest = "" if set(hidden) == set(run.targets) else "; anything else is kept out by its bottleneck alone"
+    return f" Stage 1 was trained to hide: {', '.join(hidden)}{rest}."
 
 
 def transcription_table(run: RunDirectory) -> Table:

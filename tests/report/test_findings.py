@@ -1,10 +1,12 @@
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
 from disentangle_lightning.report import read_run
 from disentangle_lightning.report.findings import Severity, find
+from disentangle_lightning.report.tables import cross_probe_table
 from disentangle_lightning.report.verdict import verdict
 
 
@@ -86,6 +88,19 @@ def test_leakage_of_z_textual_is_reported_by_label(read, accuracy, severity):
     assert f"{100 * accuracy:.1f}%" in found.evidence
     assert "16.7%" in found.evidence
     assert "give" in verdict(run, [found])
+
+
+def test_what_stage_1_was_told_to_hide_is_said_and_advised_on(read):
+    run = read(change={"probe.textual.speaker.accuracy": 0.6, "probe.textual.style.accuracy": 0.8})
+    assert run.hidden == []
+    assert "trained to hide" not in cross_probe_table(run).explanation
+    assert "Name speaker among what Stage 1 hides" in finding(run, "z_textual still tells the speaker").advice
+    run = replace(run, config="stage1: {checkpoint: null, set: {model: {init_args: {hide: [speaker]}}}}")
+    assert "Stage 1 was trained to hide: speaker; anything else" in cross_probe_table(run).explanation
+    assert "Raise hide_weight" in finding(run, "z_textual still tells the speaker").advice
+    assert "Name style among what Stage 1 hides" in finding(run, "z_textual still tells the style").advice
+    elsewhere = "stage1: {checkpoint: c.ckpt, set: {model: {init_args: {hide: [speaker]}}}}"
+    assert replace(run, config=elsewhere).hidden == [], "it was trained elsewhere"
 
 
 def test_leakage_that_timing_explains_says_so(read):
