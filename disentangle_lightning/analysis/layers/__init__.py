@@ -18,6 +18,7 @@ from disentangle_lightning.summary import aggregate
 from disentangle_lightning.tasks.base import freeze, load_task
 from disentangle_lightning.tasks.stage1 import Stage1VIB
 from disentangle_lightning.tasks.stage2 import Stage2ConditionalVIB
+from disentangle_lightning.tasks.stage_training import hidden_labels
 
 
 def analyze(run: TrainedRun, settings: LayersSettings, folder: Path) -> AnalysisResult:
@@ -142,6 +143,11 @@ def _notes(run: TrainedRun, settings: LayersSettings) -> list[str]:
             f"Trainings are shorter than the run's own ({epochs} epochs), so accuracies are below and WERs above what "
             "a layer can reach; compare layers with each other, not with the run. --share_of_epochs 1 trains as long "
             "as the run."
+        )
+    if hidden := [task for task in run.tasks if task in hidden_labels(run.settings.stage1.set)]:
+        notes.append(
+            f"Stage 1 is trained to hide {' and '.join(hidden)}: what z_textual contributes there is what hiding left. "
+            "To ask what words alone tell of it, train it with experiments/stage1/unlabelled.yaml."
         )
     if settings.stage1_run is not None:
         notes.append(f"The Stage 1 of each layer is that of {settings.stage1_run}.")
