@@ -57,7 +57,8 @@ def test_a_layer_mixer_can_learn_from_the_features(make_checkpoint: Make) -> Non
 
 
 def test_bf16_is_close_to_fp32_and_returns_float32(make_checkpoint: Make) -> None:
-    folder = str(make_checkpoint("wav2vec2-stable"))
+    # Sixteen channels a group: with eight, fewer than any published encoder has, oneDNN's AMX kernels are off by 100 %.
+    folder = str(make_checkpoint("wav2vec2-stable", num_conv_pos_embedding_groups=2))
     waveforms = torch.randn(2, 8_000)
     exact = FrozenSpeechEncoder.from_pretrained(folder)(waveforms)
     rounded = FrozenSpeechEncoder.from_pretrained(folder, precision="bf16")(waveforms)
