@@ -58,6 +58,7 @@ def test_no_process_outlives_the_command(tmp_path: Path) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_all_come_to_the_same_as_one_after_the_other(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
