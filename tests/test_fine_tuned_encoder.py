@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import random
 import sys
@@ -13,6 +12,7 @@ from types import ModuleType
 import pytest
 import torch
 import transformers
+from script_module import imported
 from tiny_pipeline import EXPERIMENTS, command, finished_run
 
 from disentangle_lightning.corpus.tokenizer import CTCTokenizer
@@ -22,15 +22,8 @@ from disentangle_lightning.upstream.loading import load_checkpoint
 
 @pytest.fixture(scope="module")
 def script() -> Iterator[ModuleType]:
-    file = EXPERIMENTS / "fine_tuned_encoder" / "train.py"
-    spec = importlib.util.spec_from_file_location("fine_tuned_encoder", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+    with imported(EXPERIMENTS / "fine_tuned_encoder" / "train.py") as module:
+        yield module
 
 
 def tiny_whisper(folder: Path) -> Path:

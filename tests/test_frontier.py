@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from script_module import imported
 from tiny_pipeline import EXPERIMENTS, finished_run
 
 from disentangle_lightning.corpus.manifest import read_manifest
@@ -21,14 +20,8 @@ from disentangle_lightning.corpus.manifest import read_manifest
 
 @pytest.fixture(scope="module")
 def frontier() -> Iterator[ModuleType]:
-    spec = importlib.util.spec_from_file_location("frontier", EXPERIMENTS / "frontier" / "frontier.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+    with imported(EXPERIMENTS / "frontier" / "frontier.py") as module:
+        yield module
 
 
 @pytest.fixture(scope="module")

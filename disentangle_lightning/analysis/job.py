@@ -8,7 +8,6 @@ import importlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,11 +77,11 @@ def _made(run: TrainedRun, wanted: Mapping[str, Any], jobs: int) -> Iterator[tup
     if jobs > 1:
         together = {name: alone.pop(name) for name in wanted if name not in ALONE}
         console.print(f"{jobs} at a time; what each prints is in {run.path / FOLDER}/NAME/{LOG}")
-        for name, future in in_processes(partial(_make_of, run.path), together, run.path / FOLDER, jobs):
+        for name, future in in_processes(functools.partial(_make_of, run.path), together, run.path / FOLDER, jobs):
             console.print(f"{name}: done")
             yield name, future.result
     for name, settings in alone.items():
-        yield name, partial(_make, name, run, settings)
+        yield name, functools.partial(_make, name, run, settings)
 
 
 ALONE = ("cost",)

@@ -38,8 +38,8 @@ class FrameFeatureDataModule(LightningDataModule):
         manifest: the JSONL manifest, with splits assigned.
         store: the feature store that `encode` made of it; None where there is an `encoder` instead.
         labels: the labels to put on each batch; `speaker` is one like any other.
-        hidden_labels: labels to put on training batches alone, for a stage that hides them; of other splits, those
-            classes are missing that training does not have.
+        hidden_labels: further labels, for a stage that hides them: unlike those above, other splits may have classes of
+            them that training does not have, which then count as missing.
         max_frames: the most frames of a batch; a longer utterance goes alone.
         max_utterances: the most utterances of a batch; None means any number.
         train_split: `train` for the stages, `probe` for the probes.

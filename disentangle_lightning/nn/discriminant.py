@@ -70,6 +70,9 @@ class RunningDiscriminant(nn.Module):
         Args:
             x: [B, S].
             labels: [B] int64, -1 where there is none.
+
+        Returns:
+            [C + C S + S S] float32, without a gradient.
         """
         x = x.detach().float()
         member = F.one_hot(labels + 1, len(self.counts) + 1)[:, 1:].to(x.dtype)

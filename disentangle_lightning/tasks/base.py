@@ -321,6 +321,6 @@ def label_classes(label_names: dict[str, list[str]], label: str) -> list[str]:
     if label not in label_names:
         raise UserError(
             f"label '{label}' is not among the data's labels ({', '.join(label_names) or 'none'}); "
-            f"add it to data.labels"
+            "add it to data.labels, or to data.hidden_labels what is only hidden"
         )
     return label_names[label]
